@@ -1,0 +1,31 @@
+/*
+ * pulse -- the heartbeat of this worker's turns.
+ *
+ * Once a second, while there are turns that have run for a second or more, ONE statement renews the leases of all
+ * of them, stores the partial text of those that stream, and learns which must stop (asked to, taken over, or their rows are gone).
+ * It has a connection of its own.  Nothing here is needed for correctness: fences are checked by every write.
+ */
+#ifndef PARLEY_CHAT_PULSE_H
+#define PARLEY_CHAT_PULSE_H
+
+#include "chat/store.h"
+#include "run/job.h"
+
+struct conf;
+
+struct pulse_turn {			/* belongs to the turn that joined */
+	const struct turn_key *key;
+	struct job	*job;		/* job_stop()ped when the turn must stop */
+	const struct buf *partial;	/* text of the present step so far; NULL: none */
+	int64_t		 since;
+	struct pulse_turn *next, **link;
+};
+
+int	 pulse_start(const struct conf *);	/* starts its fiber */
+void	 pulse_stop(void);
+void	 pulse_join(struct pulse_turn *, const struct turn_key *, struct job *);
+void	 pulse_leave(struct pulse_turn *);	/* harmless when not joined */
+int	 pulse_turns(void);			/* how many have joined */
+void	 pulse_stop_turns(enum job_stop);	/* the drain's last word */
+
+#endif

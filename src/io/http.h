@@ -1,0 +1,68 @@
+/*
+ * http -- requests to other servers: one curl multi for the whole worker, driven by the loop.
+ *
+ * A fiber opens a request, waits for the head, reads the body piece by piece,
+ * and closes it; closing early really closes the exchange.  curl's callbacks run on
+ * the loop's stack.  A reader that is slower than its server pauses the transfer at 64 KiB.
+ *
+ * HTTP/2 is used where the server offers it by ALPN, with many exchanges on one connection; the CA
+ * store is read once (CURLOPT_CAPATH NULL, see the curl notes in http.c).  Only http and https,
+ * no redirects, no cookies, no .netrc, no proxy but the environment's.
+ *
+ * A failure is a value: http_error(); the caller knows what it means.
+ */
+#ifndef PARLEY_IO_HTTP_H
+#define PARLEY_IO_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct http;
+struct job;
+
+enum http_error {
+	HTTP_OK,
+	HTTP_UNREACHABLE,	/* no connection: nothing was sent */
+	HTTP_BROKEN,		/* reset or cut, in head or body */
+	HTTP_LATE_FIRST,	/* first_byte timeout */
+	HTTP_LATE_IDLE,		/* idle timeout */
+	HTTP_LATE_TOTAL,	/* total timeout or the job's deadline */
+	HTTP_GARBLED,		/* not HTTP, or a broken encoding of it */
+	HTTP_TOO_LARGE,		/* head or body over the limit */
+	HTTP_STOPPED		/* the job was stopped */
+};
+
+struct http_ask {
+	const char	*method;	/* "GET", "POST" */
+	const char	*url;
+	const char *const *headers;	/* "Name: value", NULL at the end; copied */
+	const struct iovec *body;	/* pieces; must stay valid until the exchange is closed */
+	int		 nbody;
+	const char	*ca_file;	/* NULL: the system's */
+	int64_t		 connect_ms;
+	int64_t		 first_byte_ms;	/* from the start to the first byte of the answer's body; 0: none */
+	int64_t		 idle_ms;	/* between two bytes of the body; 0: none */
+	int64_t		 total_ms;	/* all of it; 0: none but the job's deadline */
+	size_t		 max_body;	/* bytes */
+};
+
+int	 http_start(void);		/* once for a worker, after loop_open() */
+void	 http_stop(void);
+
+/* Never fails by itself: errors show at the first http_status(). The job's arena closes it at the latest. */
+struct http *http_open(struct job *, const struct http_ask *);
+/* yields until the head is there: the status, or -1 (see http_error). */
+int	 http_status(struct http *);
+/* A response header by its name (case-insensitive) or NULL; belongs to the exchange. After http_status(). */
+const char *http_header(struct http *, const char *name);
+/* yields: bytes read (> 0), 0 at the proper end, -1 on failure. */
+ssize_t	 http_read(struct http *, char *, size_t);
+enum http_error http_error(const struct http *);
+const char *http_detail(const struct http *);	/* curl's code and text, for the log */
+int64_t	 http_first_byte_us(const struct http *);	/* since the start; 0 when none came */
+void	 http_close(struct http **);	/* NULL is fine */
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * pg -- PostgreSQL: one statement, one round trip, one borrowed connection.
+ *
+ * A worker has a small pool (database.connections), opened on demand; a
+ * connection is held for one statement and never across anything else that
+ * waits.  Statements are unnamed and parameters are always parameters, so it works
+ * through a transaction pooler.  Everything goes through libpq's non-blocking calls.
+ *
+ * SQL tools may hold at most half of the pool (at least one), so that slow tools stop
+ * neither turns nor leases; the pulse has a connection of its own.
+ *
+ * Failures: no connection within database.wait, or none to be made, is
+ * database_unavailable; an SQL error is internal_error with the SQLSTATE as
+ * detail (rows->sqlstate lets the caller know better and job_forgive()).  When the
+ * connection was lost after the statement was sent, rows->unknown is true: it may have been
+ * done.  A statement that is late loses its connection (never waits for it).
+ */
+#ifndef PARLEY_IO_PG_H
+#define PARLEY_IO_PG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <libpq-fe.h>
+
+struct buf;
+struct conf;
+struct job;
+
+enum pg_use { PG_TURN, PG_TOOL, PG_PULSE };
+
+struct pg_rows {
+	PGresult	*res;		/* belongs to the job's arena; pg_free() gives it back early */
+	int		 n;
+	char		 sqlstate[6];	/* "" when all is well or the server did not answer */
+	bool		 unknown;	/* sent, and no answer: it may have been done */
+};
+
+int	 pg_start(const struct conf *);	/* once for a worker; opens nothing yet */
+void	 pg_stop(void);
+
+/*
+ * yields.  The statement is whole, with $1 … and a list of text parameters (NULL is SQL NULL):
+ *
+ *	pg_query(job, PG_TURN, &rows, "SELECT … $1::text", user)
+ */
+#define pg_query(job, use, rows, ...)	\
+	pg_query_n((job), (use), (rows), PG_FIRST(__VA_ARGS__, 0), \
+	    (const char *const []){ __VA_ARGS__ } + 1, \
+	    (int)(sizeof((const char *const []){ __VA_ARGS__ }) / sizeof(char *)) - 1)
+#define PG_FIRST(first, ...)	first
+int	 pg_query_n(struct job *, enum pg_use, struct pg_rows *, const char *sql,
+	    const char *const *params, int nparams);
+
+const char *pg_text(const struct pg_rows *, int row, const char *column);	/* NULL for SQL NULL */
+const char *pg_col(const struct pg_rows *, int row, int column);
+int64_t	 pg_int(const struct pg_rows *, int row, const char *column);		/* 0 for NULL */
+bool	 pg_bool(const struct pg_rows *, int row, const char *column);
+void	 pg_free(struct pg_rows *);
+
+const char *pg_num(struct job *, int64_t);	/* a number as a parameter */
+const char *pg_flag(bool);			/* "t", "f" */
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * sse -- server-sent events, both ways (HTML standard, section 9.2).
+ *
+ * The reader takes bytes cut anywhere, with CR, LF or CRLF, a BOM, comments, and several
+ * data lines joined by LF; event, id and unknown fields are understood or ignored as the
+ * standard says.  An event larger than the limit is an error.  Nothing yields.
+ */
+#ifndef PARLEY_IO_SSE_H
+#define PARLEY_IO_SSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+
+struct sse {
+	struct buf	 line;
+	struct buf	 data;
+	struct buf	 event;		/* the event's type; "" is "message" */
+	struct buf	 id;		/* last event id */
+	size_t		 max;		/* bytes of one event */
+	bool		 has_data;
+	bool		 cr;		/* the last byte was a CR */
+	bool		 begun;		/* past the place of a BOM */
+};
+
+void	 sse_open(struct sse *, size_t max);
+void	 sse_close(struct sse *);
+
+/*
+ * Consumes bytes up to and including the end of one event: returns 1 when an event is complete (its
+ * data in s->data until the next call), 0 when all bytes are used up, -1 when the event is
+ * too large.  *p and *n move on.
+ */
+int	 sse_take(struct sse *, const char **p, size_t *n);
+
+/* One event: "event:", "id:" and one "data:" line (json must have no line break). id may be NULL. */
+void	 sse_put(struct buf *, const char *event, const char *id, const char *json);
+void	 sse_put_comment(struct buf *, const char *);
+
+#endif
