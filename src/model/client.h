@@ -48,7 +48,7 @@ struct model *model_open(struct job *, struct prompt *);
  */
 int	 model_next(struct model *, const char **text, size_t *n);
 
-/* After 0: the whole answer. After -1: what had come (content only, maybe ""), for keeping as interrupted. */
+/* After 0: the whole answer. After -1: what had come (content only, maybe ""), for keeping as interrupted. Its texts belong to the job's arena. */
 const struct answer *model_answer(const struct model *);
 void	 model_close(struct model **);	/* really closes the exchange; NULL is fine */
 

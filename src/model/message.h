@@ -19,6 +19,7 @@ struct call {
 	const char	*tool_name;
 	const char	*parameters;	/* strict JSON object text; "{}" where the model's was broken */
 	const char	*broken;	/* what the model sent instead of JSON, else NULL; never replayed */
+	bool		 repaired;	/* parameters are a guess at what broken meant */
 	const char	*result;	/* JSON text; NULL: none yet */
 	bool		 is_error;
 	const char	*executed_at;	/* RFC 3339, NULL: not yet */

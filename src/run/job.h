@@ -83,6 +83,15 @@ void	 job_detail(struct job *, const char *fmt, ...)	/* before job_fail(); the l
 	    __attribute__((format(printf, 2, 3)));
 void	 job_forgive(struct job *);			/* forgets failure and detail: it was expected */
 
+/* Sets a failure aside while its consequences are stored, and names it again (-1). */
+struct job_failure {
+	enum fail	 fail;
+	const char	*sentence, *field, *detail, *where;
+	int		 retry_after;
+};
+struct job_failure job_failure_take(struct job *);
+int	 job_failure_put(struct job *, const struct job_failure *);
+
 /*
  * yields until woken (0; maybe for nothing), until the time or the deadline, or until stopped.
  * -1 at `until` does NOT fail the job; when the deadline or a stop ended the

@@ -1,0 +1,64 @@
+#include "chat/act.h"
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "chat/turn.h"
+#include "io/json.h"
+#include "run/deadline.h"
+#include "run/job.h"
+#include "tool/tool.h"
+
+static int	 call_run(struct turn *, const struct message *, int);
+static int	 call_refuse(struct turn *, const struct message *, int, const char *);
+
+int
+turn_act(struct turn *t)
+{
+	struct message	*m = turn_append(t, &t->answer);
+	int64_t		 at = now_us();
+
+	if (store_step(t->job, &t->key, m, &t->answer) < 0)
+		return -1;
+	buf_clear(&t->partial);
+
+	for (int i = 0; i < m->ncalls; i++) {
+		if (t->listener->called != NULL)
+			t->listener->called(t->listener->arg, t, &m->calls[i]);
+		if (call_run(t, m, i) < 0)
+			return -1;
+		if (t->listener->returned != NULL)
+			t->listener->returned(t->listener->arg, t, &m->calls[i]);
+	}
+	t->tools_us += now_us() - at;
+	return 0;
+}
+
+static int
+call_run(struct turn *t, const struct message *m, int i)
+{
+	struct call		*c = &m->calls[i];
+	const struct tool	*tool = tool_find(t->tools, c->tool_name);
+
+	if (tool == NULL)
+		return call_refuse(t, m, i, "There is no tool of this name.");
+
+	/* Mended arguments are a guess: good enough to look, never to change anything. */
+	if (c->broken != NULL && !(c->repaired && tool->risk == TOOL_READ_ONLY))
+		return call_refuse(t, m, i, "The arguments were not a valid JSON object. Nothing was done.");
+
+	return store_tool_run(t->job, &t->key, m->index, i, c);
+}
+
+static int
+call_refuse(struct turn *t, const struct message *m, int i, const char *why)
+{
+	struct buf	*b = buf_new(t->job->arena);
+
+	jw_open(b, '{');
+	jw_key(b, "error");
+	jw_string(b, why);
+	jw_close(b, '}');
+	m->calls[i].result = buf_text(b);
+	m->calls[i].is_error = true;
+	return store_tool_answer(t->job, &t->key, m->index, i, &m->calls[i]);
+}

@@ -1,0 +1,22 @@
+/*
+ * act -- a step in which the model wants tools: commit what it said, run each
+ * call, store each result.
+ *
+ * The assistant message and its calls are committed before any of them runs; the
+ * database refuses the next step while a call lacks its result.  Calls run one after another in the
+ * model's order.  What a tool, or a model that asks for nonsense, does wrong is a result for the model and not a
+ * failure of the turn.
+ */
+#ifndef PARLEY_CHAT_ACT_H
+#define PARLEY_CHAT_ACT_H
+
+struct answer;
+struct message;
+struct turn;
+
+int	 turn_act(struct turn *);	/* yields; -1: the job has failed */
+
+/* A new message of this turn, with the answer's text and calls; not stored yet. */
+struct message *turn_append(struct turn *, const struct answer *);
+
+#endif

@@ -1,0 +1,76 @@
+/*
+ * turn -- one message and all that answers it.
+ *
+ * The walk of contract section 2: store the question and read the history (one
+ * commit), ask the model, run the tools it wants, ask again (each step a commit
+ * before the next begins), store the reply and end the turn (one commit).
+ *
+ * A turn runs on the fiber and in the arena of its job and does not depend on
+ * who listens: the listener is told what happens, may yield, and cannot fail
+ * the turn.  What goes wrong is stored with the turn and left on the job.
+ */
+#ifndef PARLEY_CHAT_TURN_H
+#define PARLEY_CHAT_TURN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "chat/pulse.h"
+#include "chat/store.h"
+#include "model/client.h"
+#include "model/message.h"
+#include "model/prompt.h"
+
+struct job;
+struct tool_table;
+struct turn;
+
+/* Who listens.  All of them may yield; each may be NULL. */
+struct turn_listener {
+	void	(*begun)(void *arg, const struct turn *);	/* the message is stored */
+	void	(*delta)(void *arg, const struct turn *, const char *text, size_t n);
+	void	(*called)(void *arg, const struct turn *, const struct call *);	/* about to run */
+	void	(*returned)(void *arg, const struct turn *, const struct call *);
+	void	*arg;
+};
+
+struct turn {
+	/* What is asked for. */
+	struct store_begin	 ask;
+	const struct turn_listener *listener;
+
+	/* How it stands. */
+	struct job		*job;
+	struct turn_key		 key;
+	const char		*state;		/* NULL before it is stored; then as in the contract, section 4 */
+	struct prompt		 prompt;	/* its messages are the history and this turn's own */
+	int			 room;		/* messages allocated */
+	int			 first;		/* the place of this turn's first message, the user's */
+	const struct tool_table	*tools;
+	int64_t			*holds;
+	struct answer		 answer;	/* of the present step */
+	struct buf		 partial;	/* text of the present step so far */
+	struct pulse_turn	 pulse;
+
+	/* What it cost. */
+	const char		*model;
+	int64_t			 input_tokens;
+	int64_t			 output_tokens;
+	int64_t			 begin_us, first_byte_us, model_us, tools_us, end_us;
+	int			 steps;
+};
+
+/*
+ * yields.  0: the turn has ended as done or cancelled and is stored so; -1: the job has failed, and the turn,
+ * where t->state is not NULL, is stored as failed if the database could be reached at all.
+ */
+int	 turn_run(struct turn *, struct job *);
+
+/* This turn's own messages, the user's first. */
+const struct message *turn_messages(const struct turn *, int *n);
+/* Text of the last assistant message, "" when there is none. */
+const char *turn_response(const struct turn *);
+
+#endif
