@@ -20,6 +20,7 @@ static int	 turn_talk(struct turn *);
 static int	 turn_ask(struct turn *);
 static int	 turn_finish(struct turn *);
 static int	 turn_fail(struct turn *);
+static void	 turn_log(const struct turn *);
 
 int
 turn_run(struct turn *t, struct job *job)
@@ -40,6 +41,7 @@ turn_run(struct turn *t, struct job *job)
 
 	pulse_leave(&t->pulse);
 	buf_free(&t->partial);
+	turn_log(t);
 	return rc;
 }
 
@@ -278,4 +280,26 @@ turn_response(const struct turn *t)
 	const struct message	*last = &t->prompt.messages[t->prompt.nmessages - 1];
 
 	return last->role == ROLE_ASSISTANT ? last->content : "";
+}
+
+static void
+turn_log(const struct turn *t)
+{
+	const struct job	*job = t->job;
+
+	if (!job_log(job, job->fail == FAIL_NONE ? LOG_INFO : LOG_WARN, "turn"))
+		return;
+	log_str("state", t->state);
+	log_str("model", t->model);
+	log_int("steps", t->steps + 1);
+	log_int("input_tokens", t->input_tokens);
+	log_int("output_tokens", t->output_tokens);
+	log_ms("begin_ms", t->begin_us);
+	log_ms("first_byte_ms", t->first_byte_us);
+	log_ms("model_ms", t->model_us);
+	log_ms("tools_ms", t->tools_us);
+	log_ms("end_ms", t->end_us);
+	if (job->fail != FAIL_NONE)
+		log_str("error_code", fail_kind(job->fail)->code);
+	log_end();
 }

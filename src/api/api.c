@@ -1,0 +1,111 @@
+#include "api/api.h"
+
+#include <string.h>
+
+#include "api/cors.h"
+#include "api/request.h"
+#include "api/route.h"
+#include "auth/token.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "io/fcgi.h"
+#include "run/deadline.h"
+
+/* Who is asking; the time it took goes to the log. */
+static int
+request_authorize(struct request *r)
+{
+	int64_t	 at = now_us();
+	int	 rc = token_check(&r->job, fcgi_param(r->fcgi, "HTTP_AUTHORIZATION"));
+
+	r->auth_us = now_us() - at;
+	return rc;
+}
+
+/* The path names a user: nobody may speak for another, whatever the token's rights. */
+static int
+request_check_user(struct request *r)
+{
+	if (strncmp(r->route->template, "/api/{user}", strlen("/api/{user}")) != 0 ||
+	    strcmp(r->parts[1], r->job.user) == 0)
+		return 0;
+	return job_fail(&r->job, FAIL_FORBIDDEN, NULL);
+}
+
+static int
+preflight(struct request *r)
+{
+	struct buf	*head = buf_new(r->job.arena);
+
+	request_head(r, 204, NULL, head);
+	cors_preflight_head(r, head);
+	buf_str(head, "\r\n");
+	r->answered = true;
+	r->status = 204;
+	(void)fcgi_write(r->fcgi, head->p, head->n);
+	return 0;
+}
+
+/* The order of checks is the contract's, section 1. */
+static int
+request_walk(struct request *r)
+{
+	if (request_open(r) < 0)
+		return -1;
+	if (route_find(r) < 0) {
+		if (!cors_preflight(r))
+			return -1;
+		job_forgive(&r->job);
+		return preflight(r);
+	}
+	if (!r->route->open && (request_authorize(r) < 0 || request_check_user(r) < 0))
+		return -1;
+	if (r->route->body && request_read_body(r) < 0)
+		return -1;
+	return r->route->handler(r);
+}
+
+static void
+request_log(const struct request *r)
+{
+	const struct job	*job = &r->job;
+	enum log_level		 level = r->status >= 500 ? LOG_ERROR : LOG_INFO;
+
+	if (!job_log(job, level, "request"))
+		return;
+	log_str("method", r->method);
+	log_int("status", r->status);
+	log_ms("auth_ms", r->auth_us);
+	log_ms("total_ms", now_us() - job->started);
+	if (job->fail != FAIL_NONE) {
+		log_str("error_code", fail_kind(job->fail)->code);
+		log_str("detail", job->detail);
+		log_str("at", job->where);
+	}
+	log_end();
+}
+
+void
+api_serve(struct fcgi *f, const struct conf *conf)
+{
+	struct request	 r = { .fcgi = f };
+
+	job_open(&r.job, conf);
+	if (request_walk(&r) < 0)
+		request_fail(&r);
+	request_log(&r);
+	job_close(&r.job);
+}
+
+void
+api_overloaded(struct fcgi *f, const struct conf *conf)
+{
+	struct request	 r = { .fcgi = f };
+
+	job_open(&r.job, conf);
+	if (request_open(&r) == 0)
+		job_fail(&r.job, FAIL_OVERLOADED, NULL);
+	request_fail(&r);
+	request_log(&r);
+	job_close(&r.job);
+}

@@ -1,0 +1,32 @@
+/*
+ * body -- how turns and messages look to a client: contract sections 2 and 4.  Nothing yields.
+ */
+#ifndef PARLEY_API_BODY_H
+#define PARLEY_API_BODY_H
+
+#include <stdint.h>
+
+struct buf;
+struct call;
+struct message;
+
+struct body {
+	const char	*status;	/* success, approval_required, cancelled, running, queued */
+	const char	*conversation_id;
+	int		 turn;
+	const struct message *messages;	/* the turn's own, oldest first */
+	int		 nmessages;
+	const char	*page;		/* JSON array to show as messages instead, NULL: the turn's */
+	int64_t		 input_tokens;
+	int64_t		 output_tokens;
+	const char	*model;		/* NULL: not known */
+};
+
+void	 body_put(struct buf *, const struct body *);		/* the whole body of section 2 */
+void	 body_put_message(struct buf *, const struct message *);	/* M */
+void	 body_put_call(struct buf *, const struct call *);	/* one of tool_calls */
+
+/* The contract's status for a turn's state. */
+const char *body_status(const char *state);
+
+#endif

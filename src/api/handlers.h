@@ -1,0 +1,19 @@
+/*
+ * handlers -- what the routes lead to; one file for each resource.
+ *
+ * Each reads like its paragraph in the contract, yields, and returns 0 once it has answered or -1 with the job failed.
+ */
+#ifndef PARLEY_API_HANDLERS_H
+#define PARLEY_API_HANDLERS_H
+
+struct request;
+
+int	 chat_post(struct request *);
+int	 conversations_get(struct request *);
+int	 conversation_get(struct request *);
+int	 conversation_patch(struct request *);
+int	 conversation_delete(struct request *);
+int	 turn_get(struct request *);
+int	 health_get(struct request *);
+
+#endif

@@ -1,0 +1,67 @@
+/*
+ * request -- one HTTP request: its job, what it asks, and how it is answered.
+ *
+ * A request is answered exactly once: by request_reply(), by an event stream
+ * (stream.h) or, when the job has failed, by request_fail(), the only place
+ * where a failure turns into bytes.  After that later answers are dropped, so that a
+ * turn can go on without its client.
+ */
+#ifndef PARLEY_API_REQUEST_H
+#define PARLEY_API_REQUEST_H
+
+#include <stdbool.h>
+
+#include <json-c/json_object.h>
+
+#include "run/job.h"
+
+struct buf;
+struct fcgi;
+struct route;
+
+#define REQUEST_PARTS_MAX	8	/* path segments; no route has more than five */
+
+struct request {
+	struct job	 job;
+	struct fcgi	*fcgi;
+	const struct route *route;
+	const char	*method;
+	const char	*parts[REQUEST_PARTS_MAX];	/* the path's segments, percent-decoded */
+	int		 nparts;
+	const char	*query;			/* raw, "" when there is none */
+	json_object	*body;			/* an object, where the route takes one */
+	const char	*location;		/* header of the answer, NULL: none */
+	bool		 streaming;		/* the head of an event stream is out */
+	bool		 answered;
+	int		 status;		/* as answered */
+	int64_t		 auth_us;		/* for the log */
+};
+
+/* Takes method, path and request id from the web server's parameters. -1: the path is malformed (not_found). */
+int	 request_open(struct request *);
+
+/* yields.  Reads and checks size, media type and JSON, in this order (413, 415, 400). */
+int	 request_read_body(struct request *);
+
+/* A query parameter, percent-decoded, in the job's arena; *value stays when absent.  -1: validation_error. */
+int	 request_query(struct request *, const char *name, const char **value);
+int	 request_query_int(struct request *, const char *name, int min, int max, int *value);
+
+/* Members of the body: 0 also when absent or null (then *value stays); -1: validation_error. */
+int	 request_string(struct request *, const char *field, const char **value);
+int	 request_flag(struct request *, const char *field, bool *value);
+
+/* A trimmed text of 1 to max characters, neither more nor less. */
+int	 request_text(struct request *, const char *field, int64_t max, const char **value);
+
+/* yields.  json NULL: no body. */
+void	 request_reply(struct request *, int status, const char *json);
+/* yields.  Answers with the job's failure; a client that has gone is no matter. */
+void	 request_fail(struct request *);
+
+/* The body of contract section 6 for the job's failure. */
+void	 request_error_json(const struct request *, struct buf *);
+/* The headers that every answer has; the caller adds the empty line. */
+void	 request_head(struct request *, int status, const char *content_type, struct buf *);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * route -- which handler serves a path, and with which methods.
+ *
+ * One table.  Templates are literal segments and "{name}"; of the first template that fits the path all rows
+ * count (405 names their methods in Allow).  HEAD is served as GET; the web server drops the body.
+ */
+#ifndef PARLEY_API_ROUTE_H
+#define PARLEY_API_ROUTE_H
+
+#include <stdbool.h>
+
+struct buf;
+struct request;
+
+struct route {
+	const char	*method;
+	const char	*template;
+	int		(*handler)(struct request *);	/* -1: the job has failed */
+	bool		 open;		/* no token needed */
+	bool		 body;		/* takes a JSON object */
+};
+
+/* Sets r->route; -1: not_found or method_not_allowed. */
+int	 route_find(struct request *);
+void	 route_allow(const struct request *, struct buf *);	/* "GET, HEAD, PATCH" for r's template */
+
+/* A path segment that is an id in lower case, else `otherwise` (a not_found of its kind). */
+int	 route_uuid(struct request *, int part, int otherwise, char out[37]);
+
+#endif
