@@ -1,0 +1,102 @@
+package Parley::Nginx;
+
+# A private nginx on the files of conf/nginx, on a free port of 127.0.0.1.
+#
+#	my $nginx = Parley::Nginx->new(sockets => [$pool->socket]);
+#	$nginx->url;		# http://127.0.0.1:PORT
+#
+# Options: sockets (upstream addresses: paths, or tcp host:port), web (the page's
+# folder), settings => sub { edit $_, the text of parley.conf }.
+
+use strict;
+use warnings;
+
+use Cwd ();
+use File::Basename ();
+use File::Path ();
+
+use Parley::Process;
+
+my $ROOT = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/../../..');
+
+sub new {
+	my ($class, %opt) = @_;
+	my $self = bless { owner_pid => $$, %opt, dir => Parley::Process::tempdir() }, $class;
+
+	# Another test may take the port between the look and the bind: look again.
+	for (1 .. 5) {
+		$self->{port} = Parley::Process::free_port();
+		$self->_write;
+		return $self if $self->start;
+	}
+	die 'nginx did not start: ' . $self->log_text;
+}
+
+sub dir { $_[0]{dir} }
+sub port { $_[0]{port} }
+sub url { "http://127.0.0.1:$_[0]{port}" }
+sub pid { $_[0]{process}->pid }
+
+sub start {
+	my ($self) = @_;
+	my ($nginx) = grep { -x } map { "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
+	die "nginx is missing (Debian: nginx-light)\n" unless $nginx;
+
+	$self->{process} = Parley::Process->new(
+		cmd => [$nginx, '-p', "$self->{dir}/", '-c', "$self->{dir}/nginx.conf",
+		    '-e', "$self->{dir}/nginx.log"],
+		dir => $self->{dir}, log => "$self->{dir}/nginx.log");
+	my $up = Parley::Process::wait_for {
+		$self->{process}->running or return 'ended';
+		-s "$self->{dir}/nginx.pid" && $self->_answers ? 'up' : '';
+	} 20;
+	return ($up // '') eq 'up';
+}
+
+sub stop { $_[0]{process}->stop('TERM', 10) }
+
+sub log_text {
+	my ($self) = @_;
+	open my $fh, '<', "$self->{dir}/nginx.log" or return '';
+	local $/;
+	return <$fh> // '';
+}
+
+sub DESTROY {
+	my ($self) = @_;
+	return if $$ != $self->{owner_pid};
+	local ($?, $!, $@);
+	$self->stop if $self->{process};
+	File::Path::remove_tree($self->{dir});
+}
+
+sub _answers {
+	my ($self) = @_;
+	return defined IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port});
+}
+
+sub _write {
+	my ($self) = @_;
+	my @servers = map { m{^/} ? "server unix:$_;" : "server $_;" } @{$self->{sockets}};
+	my $web = $self->{web} // "$ROOT/web";
+
+	for my $name (qw(nginx.conf parley.conf)) {
+		open my $in, '<', "$ROOT/conf/nginx/$name" or die "$name: $!";
+		local $_ = do { local $/; <$in> };
+		if ($name eq 'parley.conf') {
+			s{server unix:/run/parley/parley\.sock;}{join "\n\t", @servers}e or die 'no upstream';
+			s{listen 80;}{listen 127.0.0.1:$self->{port} backlog=4096;} or die 'no listen';
+			s{/usr/local/share/parley/web}{$web} or die 'no root';
+			$self->{settings}->() if $self->{settings};
+		} else {
+			s/daemon on;/daemon off;/ or die 'no daemon';
+			s/worker_processes auto;/worker_processes 2;/ or die 'no worker_processes';
+			my $limit = (split ' ', `sh -c 'ulimit -Hn'`)[0];
+			s/(worker_rlimit_nofile) \d+;/$1 $limit;/ if $limit =~ /^\d+$/ && $limit < 32768;
+		}
+		open my $out, '>', "$self->{dir}/$name" or die "$self->{dir}/$name: $!";
+		print $out $_;
+	}
+}
+
+1;
