@@ -5,6 +5,7 @@
  * checks grammar, UTF-8, NUL (raw or escaped), lone surrogates, duplicate keys, depth and trailing bytes itself
  * before json-c sees the text, because json-c lets several of them pass
  * (and numbers are bounded: an exponent of at most 3 digits, at most 40 digits).
+ * An integer beyond 64 bits keeps its value, but is no integer to json_get_int().
  *
  * Trees belong to the arena given.  The getters never convert: a wrong type is
  * an answer of its own.  The writer appends to a buf and never fails; strings are
@@ -25,9 +26,12 @@
 
 struct arena;
 
-/* NULL: not one strict JSON text; *why (if given) says what is wrong and at which byte. */
+/*
+ * NULL: not one strict JSON text; *why (if given) says what is wrong and at which byte.
+ * The text "null" gives NULL as well: json-c has no object for it.
+ */
 json_object *json_read(struct arena *, const char *, size_t, const char **why);
-/* The check alone, without a tree; does not see duplicate keys. */
+/* The check alone, without a tree; does not see duplicate keys; *why is a constant. */
 bool	 json_valid(const char *, size_t, const char **why);
 
 enum json_got { JSON_ABSENT, JSON_NULL, JSON_WRONG, JSON_GOT };
@@ -45,7 +49,8 @@ const char *json_text(json_object *);
 
 /*
  * The writer:   jw_open(b, '{'); jw_key(b, "n"); jw_int(b, 1); jw_close(b, '}');
- * A comma is put where one is needed, judged by the last byte of the buffer.
+ * A comma is put where one is needed, judged by the last byte of the buffer: one
+ * text for each buffer, or behind something that does not look like a value ("data: ").
  */
 void	 jw_open(struct buf *, char bracket);
 void	 jw_close(struct buf *, char bracket);

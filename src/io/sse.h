@@ -3,7 +3,8 @@
  *
  * The reader takes bytes cut anywhere, with CR, LF or CRLF, a BOM, comments, and several
  * data lines joined by LF; event, id and unknown fields are understood or ignored as the
- * standard says.  An event larger than the limit is an error.  Nothing yields.
+ * standard says.  An event larger than the limit is an error.  An event that the end of
+ * the stream cuts off is none; who wants it all the same gives the reader "\n\n".  Nothing yields.
  */
 #ifndef PARLEY_IO_SSE_H
 #define PARLEY_IO_SSE_H
@@ -22,6 +23,7 @@ struct sse {
 	bool		 has_data;
 	bool		 cr;		/* the last byte was a CR */
 	bool		 begun;		/* past the place of a BOM */
+	bool		 taken;		/* the event was handed out: the next call forgets it */
 };
 
 void	 sse_open(struct sse *, size_t max);
@@ -30,7 +32,7 @@ void	 sse_close(struct sse *);
 /*
  * Consumes bytes up to and including the end of one event: returns 1 when an event is complete (its
  * data in s->data until the next call), 0 when all bytes are used up, -1 when the event is
- * too large.  *p and *n move on.
+ * too large (there is no going on then).  *p and *n move on.
  */
 int	 sse_take(struct sse *, const char **p, size_t *n);
 

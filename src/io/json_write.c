@@ -1,0 +1,163 @@
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "io/json.h"
+
+#define is_blank(c)	((c) == ' ' || (c) == '\t' || (c) == '\n' || (c) == '\r')
+
+static void	 comma(struct buf *);
+static void	 quote(struct buf *, const char *, size_t);
+static size_t	 plain(const char *, size_t);
+static size_t	 character(struct buf *, const char *, size_t);
+
+void
+jw_open(struct buf *b, char bracket)
+{
+	comma(b);
+	buf_char(b, bracket);
+}
+
+void
+jw_close(struct buf *b, char bracket)
+{
+	buf_char(b, bracket);
+}
+
+void
+jw_key(struct buf *b, const char *key)
+{
+	comma(b);
+	quote(b, key, strlen(key));
+	buf_char(b, ':');
+}
+
+void
+jw_string(struct buf *b, const char *s)
+{
+	if (s == NULL)
+		jw_null(b);
+	else
+		jw_string_n(b, s, strlen(s));
+}
+
+void
+jw_string_n(struct buf *b, const char *s, size_t n)
+{
+	comma(b);
+	quote(b, s, n);
+}
+
+void
+jw_int(struct buf *b, int64_t n)
+{
+	comma(b);
+	buf_printf(b, "%" PRId64, n);
+}
+
+void
+jw_bool(struct buf *b, bool yes)
+{
+	comma(b);
+	buf_str(b, yes ? "true" : "false");
+}
+
+void
+jw_null(struct buf *b)
+{
+	comma(b);
+	buf_str(b, "null");
+}
+
+void
+jw_raw(struct buf *b, const char *json)
+{
+	size_t	 n;
+
+	if (json == NULL) {
+		jw_null(b);
+		return;
+	}
+	/* Blanks around it go: comma() looks at the last byte. */
+	while (is_blank(*json))
+		json++;
+	for (n = strlen(json); n > 0 && is_blank(json[n - 1]); )
+		n--;
+	comma(b);
+	buf_add(b, json, n);
+}
+
+/*
+ * A comma belongs after what ends a value: a bracket, a quote, a digit, the
+ * last letter of true, false or null.  After anything else (an opening bracket, a
+ * colon, the blank of "data: ") a first value begins.
+ */
+static void
+comma(struct buf *b)
+{
+	char	 last = b->n > 0 ? b->p[b->n - 1] : '\0';
+
+	if (last != '\0' && (strchr("}]\"el", last) != NULL || (last >= '0' && last <= '9')))
+		buf_char(b, ',');
+}
+
+/* RFC 8259 section 7. */
+static void
+quote(struct buf *b, const char *s, size_t n)
+{
+	buf_reserve(b, n + 2);
+	buf_char(b, '"');
+	while (n > 0) {
+		size_t	 step = plain(s, n);
+
+		if (step > 0)
+			buf_add(b, s, step);
+		else
+			step = character(b, s, n);
+		s += step;
+		n -= step;
+	}
+	buf_char(b, '"');
+}
+
+/* Bytes that need no look: most of every text. */
+static size_t
+plain(const char *s, size_t n)
+{
+	size_t	 i = 0;
+
+	while (i < n && s[i] >= 0x20 && s[i] < 0x7f && s[i] != '"' && s[i] != '\\')
+		i++;
+	return i;
+}
+
+/* Writes one character that is not plain and says how many bytes it had. */
+static size_t
+character(struct buf *b, const char *s, size_t n)
+{
+	static const char	 from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+	unsigned char		 c = (unsigned char)*s;
+	const char		*at;
+	size_t			 size = 1;
+
+	if (c < 0x80) {
+		if (c != 0 && (at = strchr(from, c)) != NULL) {
+			buf_char(b, '\\');
+			buf_char(b, to[at - from]);
+		} else if (c != 0 && c < 0x20)
+			buf_printf(b, "\\u%04x", c);
+		else if (c != 0)
+			buf_char(b, (char)c);
+		return 1;
+	}
+	while (size < n && size < 4 && ((unsigned char)s[size] & 0xc0) == 0x80)
+		size++;
+	/* What follows a good character may be a stray byte. */
+	for (size_t good = size; good > 1; good--)
+		if (utf8_valid(s, good)) {
+			buf_add(b, s, good);
+			return good;
+		}
+	buf_str(b, "\xef\xbf\xbd");
+	return size;
+}
