@@ -1,30 +1,30 @@
 /*
- * jwks -- the issuer's public keys (RFC 7517), from a file or a URL.
+ * jwks -- the issuer's public keys (RFC 7517), from a file or a URL, as this worker has them now.
  *
- * Fetched without blocking, kept with an expiry and shared by all workers as a row of `facts`; refetched once on an
- * unknown kid, at most once in auth.jwks_min_interval, one fetch at a time; unknown kids are remembered as unknown until then;
- * the last good set is kept while the issuer is down, for at most auth.jwks_stale.  A key that has gone from the set dies with the expiry.
+ * The set is a copy of a public fact that may be forgotten at any time.  From a URL it is asked for by issuer.h, on a fiber of its own: when the
+ * first token comes, then each auth.jwks_ttl by a timer, so that a key that has gone from the set dies and yet no
+ * request waits; and once for a kid that is not in the set, of which this worker takes notice at most once a second, and the whole pool
+ * at most once in auth.jwks_min_interval.  Until then an unknown kid stays unknown.  Whoever must wait waits for the same answer.
+ *
+ * A file is read again when it changes, and each auth.jwks_ttl.  Where both are configured the file counts.
+ *
+ * While the issuer is down (no answer, no 200, no JWK set) the last good set is used, for at most auth.jwks_stale.
  */
 #ifndef PARLEY_AUTH_JWKS_H
 #define PARLEY_AUTH_JWKS_H
 
 #include <stdbool.h>
 
-#include <openssl/evp.h>
+#include "auth/jwk.h"
 
+struct alg;
 struct job;
 
-struct jwk {
-	const char	*kid;		/* NULL: none */
-	const char	*alg;		/* NULL: any of its type */
-	EVP_PKEY	*key;		/* RSA (2048 bits at least), EC P-256/384/521, Ed25519 */
-	const char	*pem;		/* the same, for libjwt */
-};
-
 /*
- * yields when the set must be fetched.  The key for that algorithm and kid (kid NULL: the only one of its type);
- * NULL: there is none (*down says whether the issuer could not be asked).  Valid until the next call that yields.
+ * yields when the set must be fetched.  The key for that algorithm and kid (kid NULL: the only one that fits), valid
+ * until the next call that yields.  NULL: there is none, and *down says whether the issuer could not be asked: then nobody knows whether the token
+ * is good, and the answer is 503 `overloaded` with Retry-After.  NULL with a failed job: a stop or the deadline ended the wait.
  */
-const struct jwk *jwks_find(struct job *, const char *alg, const char *kid, bool *down);
+const struct jwk *jwks_find(struct job *, const struct alg *, const char *kid, bool *down);
 
 #endif

@@ -1,10 +1,11 @@
 /*
  * token -- the gate: who is asking?
  *
- * A strict reading of the JWT comes before any library sees it (exactly three
- * base64url segments without padding, strict JSON, alg from a case-sensitive allow-list, no crit), the key's type is
- * bound to the algorithm, and the claims are checked here.  libjwt verifies
- * HS*, RS* and ES*, OpenSSL Ed25519.
+ * A strict reading of the JWT comes before any library sees it (exactly three base64url segments without padding, strict
+ * JSON, alg from a case-sensitive allow-list, no crit), the key's type is bound to the algorithm, and the claims are checked here.
+ *
+ * Why a token is refused goes to the job's detail, which only the log sees; the client hears one sentence for all of them.  token_expired is said
+ * only of a token that is right in everything else.
  */
 #ifndef PARLEY_AUTH_TOKEN_H
 #define PARLEY_AUTH_TOKEN_H
@@ -20,11 +21,18 @@ struct job;
 
 /*
  * yields only when keys must be fetched.  Takes the value of the Authorization header (NULL: none) and sets
- * job->user and job->user_hash.  -1: missing_token, invalid_token or token_expired; the reason goes to the detail.
+ * job->user and job->user_hash.  -1: missing_token, invalid_token or token_expired; or overloaded, when the issuer's keys
+ * cannot be had (503 with Retry-After: the token may be good).
  */
 int	 token_check(struct job *, const char *authorization);
 
-/* Signs an HS256 token for the command line (parleyctl token): sub, iat, exp, and iss and aud where configured. -1: no secret. */
+/* Is the algorithm one that auth.algorithms lists or, without that list, one that there are keys for? */
+bool	 token_alg_allowed(const struct conf *, const char *alg);
+
+/*
+ * Signs an HS256 token (HS384, HS512 where only they are allowed) for the command line: sub (and the first claim of auth.user_claim), iat,
+ * exp, and iss and aud where configured.  -1: no secret, or no sane user.
+ */
 int	 token_make(const struct conf *, const char *user, long seconds, struct buf *out);
 
 #endif
