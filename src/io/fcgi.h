@@ -20,21 +20,26 @@ struct buf;
 struct conf;
 struct fcgi;
 
+/* What requests are served with from now on; before fcgi_listen(), and after a SIGHUP. */
+void	 fcgi_conf(const struct conf *);
+
 typedef void fcgi_handler(struct fcgi *, const struct conf *);	/* on a fiber; yields */
 
 /*
- * Takes the listening socket (made non-blocking) and starts a fiber for every connection, at
- * most max at a time: past it FASTCGI connections are still accepted and `full` is called instead of `serve`
- * (up to a tenth more, then they wait in the backlog).
+ * Takes the listening socket (made non-blocking) and starts a fiber for every connection.  At
+ * most max requests are served at a time: past it connections are still accepted and `full` is called instead of
+ * `serve`, up to a tenth more (16 at least); then they wait in the backlog.  -1: errno.
  */
 int	 fcgi_listen(int fd, int max, fcgi_handler *serve, fcgi_handler *full);
 void	 fcgi_listen_stop(void);	/* no new connection; idle kept ones are closed */
-int	 fcgi_active(void);		/* requests being served */
+/* Connections with a request that is arriving, being served, or being said goodbye to. */
+int	 fcgi_active(void);
 
 /* False when libfcgi would use its own blocking I/O. */
 bool	 fcgi_check(void);
 
-const char *fcgi_param(struct fcgi *, const char *name);	/* NULL when absent */
+/* NULL when absent.  Belongs to the request: also after fcgi_finish(), until the handler returns. */
+const char *fcgi_param(struct fcgi *, const char *name);
 /* yields.  Reads the body, at most max bytes: 0; 1 when it is larger (the rest is discarded later); -1 when the client broke off. */
 int	 fcgi_body(struct fcgi *, struct buf *, size_t max);
 /* yields.  -1 when the client is gone or too slow; from then on every write returns -1 at once. */
