@@ -10,10 +10,14 @@
  * neither turns nor leases; the pulse has a connection of its own.
  *
  * Failures: no connection within database.wait, or none to be made, is
- * database_unavailable; an SQL error is internal_error with the SQLSTATE as
- * detail (rows->sqlstate lets the caller know better and job_forgive()).  When the
+ * database_unavailable, and so are the server's own troubles (SQLSTATE 08, 53, 57P, 25006); any other SQL error is
+ * internal_error with the SQLSTATE as detail (rows->sqlstate lets the caller know better and job_forgive()).  When the
  * connection was lost after the statement was sent, rows->unknown is true: it may have been
- * done.  A statement that is late loses its connection (never waits for it).
+ * done.  A statement that is late (database.statement_timeout, the job's deadline, a stop) loses its
+ * connection, unknown as well; the server's own statement_timeout, set on the role, must end what it still does.
+ *
+ * Host names in database.url are resolved by libpq, which blocks: use a Unix socket or an address
+ * (hostaddr).  SIGHUP: connections that are opened later use the new url.
  */
 #ifndef PARLEY_IO_PG_H
 #define PARLEY_IO_PG_H
@@ -31,13 +35,20 @@ enum pg_use { PG_TURN, PG_TOOL, PG_PULSE };
 
 struct pg_rows {
 	PGresult	*res;		/* belongs to the job's arena; pg_free() gives it back early */
+	PGresult	**held;		/* the arena's own handle on it */
 	int		 n;
 	char		 sqlstate[6];	/* "" when all is well or the server did not answer */
 	bool		 unknown;	/* sent, and no answer: it may have been done */
 };
 
-int	 pg_start(const struct conf *);	/* once for a worker; opens nothing yet */
-void	 pg_stop(void);
+int	 pg_start(const struct conf *);	/* once for a worker; opens nothing yet. -1: database.url cannot be read (said in the log) */
+void	 pg_stop(void);			/* closes what is idle */
+
+/*
+ * Before anything else on the first connection of this process this statement is run, and its result
+ * shown; look() must not yield.  While it fails, so does every other statement.  NULL: none.
+ */
+void	 pg_on_first_connect(const char *sql, void (*look)(const PGresult *));
 
 /*
  * yields.  The statement is whole, with $1 … and a list of text parameters (NULL is SQL NULL):
@@ -52,6 +63,7 @@ void	 pg_stop(void);
 int	 pg_query_n(struct job *, enum pg_use, struct pg_rows *, const char *sql,
 	    const char *const *params, int nparams);
 
+/* The column must exist: a wrong name is a mistake of ours and ends the worker. */
 const char *pg_text(const struct pg_rows *, int row, const char *column);	/* NULL for SQL NULL */
 const char *pg_col(const struct pg_rows *, int row, int column);
 int64_t	 pg_int(const struct pg_rows *, int row, const char *column);		/* 0 for NULL */

@@ -1,0 +1,344 @@
+#include "io/pg.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/arena.h"
+#include "base/conf.h"
+#include "base/log.h"
+#include "io/pgpool.h"
+#include "run/deadline.h"
+#include "run/job.h"
+
+/* What is asked before anything else, once for a process. */
+static struct {
+	const char	*sql;
+	void		(*look)(const PGresult *);
+} first;
+
+static bool	 job_is_over(struct job *);
+static int	 first_ask(struct job *, struct pg_conn *);
+static struct pg_conn *conn_send(struct job *, enum pg_use, const char *, const char *const *, int);
+static PGresult	*conn_answer(struct job *, struct pg_conn *);
+static int	 answer_flush(struct job *, PGconn *, int64_t);
+static int	 answer_wait(struct job *, PGconn *, int64_t);
+static int	 events_wait(struct job *, PGconn *, uint32_t, int64_t);
+static int	 conn_lost(struct job *);
+static int	 rows_hold(struct job *, struct pg_rows *, PGresult *);
+static int	 rows_error(struct job *, struct pg_rows *);
+static bool	 sqlstate_is_outage(const char *);
+static bool	 sqlstate_is_unknown(const char *);
+static bool	 conn_is_clean(const struct pg_conn *, const struct pg_rows *);
+static void	 result_clear(void *);
+
+int
+pg_start(const struct conf *conf)
+{
+	PQconninfoOption	*o = NULL;
+	char			*why = NULL;
+
+	if (conf->database_url == NULL || (o = PQconninfoParse(conf->database_url, &why)) != NULL) {
+		PQconninfoFree(o);
+		return 0;
+	}
+	/* libpq quotes what it cannot read, and that may be the password: so it is said here, without. */
+	PQfreemem(why);
+	log_say(LOG_ERROR, "database", "database.url is neither a connection URI nor a list of keyword=value");
+	return -1;
+}
+
+void
+pg_stop(void)
+{
+	pgpool_stop();
+}
+
+void
+pg_on_first_connect(const char *sql, void (*look)(const PGresult *))
+{
+	first.sql = sql;
+	first.look = look;
+}
+
+int
+pg_query_n(struct job *job, enum pg_use use, struct pg_rows *rows, const char *sql,
+    const char *const *params, int nparams)
+{
+	struct pg_conn	*c;
+	PGresult	*res;
+	int		 rc;
+
+	memset(rows, 0, sizeof *rows);
+	if ((c = conn_send(job, use, sql, params, nparams)) == NULL)
+		return -1;
+
+	/* From here on it may have been done. */
+	rows->unknown = true;
+	if ((res = conn_answer(job, c)) == NULL) {
+		pgpool_drop(c, job->conf);
+		return -1;
+	}
+	rows->unknown = false;
+	rc = rows_hold(job, rows, res);
+	if (conn_is_clean(c, rows))
+		pgpool_give(c, job->conf);
+	else
+		pgpool_drop(c, job->conf);
+	return rc;
+}
+
+/* Its answer would not be waited for: then it is not sent either. */
+static bool
+job_is_over(struct job *job)
+{
+	if (job->stop != JOB_RUNS && !job->masked)
+		return job_fail(job, FAIL_TURN_ABANDONED, NULL) < 0;
+	if (job->deadline <= now_us())
+		return job_fail(job, job->late, NULL) < 0;
+	return false;
+}
+
+/* yields.  The statement is on its way, and with it everything is possible. */
+static struct pg_conn *
+conn_send(struct job *job, enum pg_use use, const char *sql, const char *const *params, int nparams)
+{
+	struct pg_conn	*c;
+
+	/* A connection found dead before a byte was sent costs one more attempt. */
+	for (int i = 0; i < 2; i++) {
+		if ((c = pgpool_take(job, use)) == NULL)
+			return NULL;
+		if (job_is_over(job)) {
+			pgpool_give(c, job->conf);
+			return NULL;
+		}
+		if (first.sql != NULL && first_ask(job, c) < 0)
+			return NULL;
+		if (PQsendQueryParams(c->pg, sql, nparams, NULL, params, NULL, NULL, 0) == 1)
+			return c;
+		pgpool_drop(c, job->conf);
+	}
+	(void)conn_lost(job);
+	return NULL;
+}
+
+/* yields.  -1: the connection is gone. */
+static int
+first_ask(struct job *job, struct pg_conn *c)
+{
+	PGresult	*res = NULL;
+	const char	*sql = first.sql;
+
+	if (PQsendQueryParams(c->pg, sql, 0, NULL, NULL, NULL, NULL, 0) == 1)
+		res = conn_answer(job, c);
+	if (res != NULL && PQresultStatus(res) == PGRES_TUPLES_OK) {
+		first.look(res);
+		first.sql = NULL;
+		PQclear(res);
+		return 0;
+	}
+	if (res != NULL)
+		job_detail(job, "SQLSTATE %s at the first look", PQresultErrorField(res, PG_DIAG_SQLSTATE));
+	PQclear(res);
+	pgpool_drop(c, job->conf);
+	return job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
+}
+
+/* yields.  The result, or NULL: there was no answer, and the job has failed. */
+static PGresult *
+conn_answer(struct job *job, struct pg_conn *c)
+{
+	int64_t		 until = deadline_ms(job->conf->database_statement_timeout);
+	PGresult	*res = NULL, *next;
+
+	if (answer_flush(job, c->pg, until) < 0)
+		return NULL;
+	/* PQgetResult is called only when it cannot block; the first result counts, the NULL after it ends. */
+	while (answer_wait(job, c->pg, until) == 0) {
+		if ((next = PQgetResult(c->pg)) == NULL)
+			return res != NULL ? res : (conn_lost(job), NULL);
+		if (res == NULL)
+			res = next;
+		else
+			PQclear(next);
+		/* This one said why the connection ends. */
+		if (PQstatus(c->pg) == CONNECTION_BAD)
+			return res;
+	}
+	PQclear(res);
+	return NULL;
+}
+
+static int
+answer_flush(struct job *job, PGconn *pg, int64_t until)
+{
+	int	 rc, events;
+
+	/* While a long statement goes out the server may talk as well: nobody listening would be a deadlock. */
+	while ((rc = PQflush(pg)) == 1) {
+		if ((events = events_wait(job, pg, EPOLLIN | EPOLLOUT, until)) < 0)
+			return -1;
+		if ((events & EPOLLIN) != 0 && PQconsumeInput(pg) == 0)
+			return conn_lost(job);
+	}
+	return rc < 0 ? conn_lost(job) : 0;
+}
+
+static int
+answer_wait(struct job *job, PGconn *pg, int64_t until)
+{
+	while (PQisBusy(pg)) {
+		if (events_wait(job, pg, EPOLLIN, until) < 0)
+			return -1;
+		/* An end of the connection is a result too, and the better one: it may hold the server's reason. */
+		if (PQconsumeInput(pg) == 0 && PQisBusy(pg))
+			return conn_lost(job);
+	}
+	return 0;
+}
+
+static int
+events_wait(struct job *job, PGconn *pg, uint32_t events, int64_t until)
+{
+	int	 got = job_wait_fd(job, PQsocket(pg), events, until);
+
+	if (got > 0)
+		return got;
+	if (got == 0) {
+		job_detail(job, "no answer within %lld ms",
+		    (long long)job->conf->database_statement_timeout);
+		(void)job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
+	}
+	return -1;
+}
+
+static int
+conn_lost(struct job *job)
+{
+	job_detail(job, "the connection to the database was lost");
+	return job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
+}
+
+/* -- results -- */
+
+static int
+rows_hold(struct job *job, struct pg_rows *rows, PGresult *res)
+{
+	rows->held = arena_new(job->arena, PGresult *);
+	*rows->held = rows->res = res;
+	arena_defer(job->arena, result_clear, rows->held);
+	switch (PQresultStatus(res)) {
+	case PGRES_TUPLES_OK:
+	case PGRES_COMMAND_OK:
+	case PGRES_EMPTY_QUERY:
+		rows->n = PQntuples(res);
+		return 0;
+	default:
+		return rows_error(job, rows);
+	}
+}
+
+/* The message may quote what a user wrote; the code, and the name of a constraint, may not. */
+static int
+rows_error(struct job *job, struct pg_rows *rows)
+{
+	const char	*state = PQresultErrorField(rows->res, PG_DIAG_SQLSTATE);
+	const char	*constraint = PQresultErrorField(rows->res, PG_DIAG_CONSTRAINT_NAME);
+
+	if (state == NULL || strlen(state) != 5) {
+		rows->unknown = true;
+		return conn_lost(job);
+	}
+	memcpy(rows->sqlstate, state, 6);
+	rows->unknown = sqlstate_is_unknown(state);
+	job_detail(job, "SQLSTATE %s%s%s", state, constraint != NULL ? " " : "",
+	    constraint != NULL ? constraint : "");
+	return job_fail(job, sqlstate_is_outage(state) ? FAIL_DATABASE_UNAVAILABLE : FAIL_INTERNAL_ERROR,
+	    NULL);
+}
+
+/*
+ * Connections (08), resources (53), shutdowns and crashes (57P), and a server that has become
+ * read-only after a failover (25006): another connection, perhaps to another server, will do.
+ */
+static bool
+sqlstate_is_outage(const char *s)
+{
+	return strncmp(s, "08", 2) == 0 || strncmp(s, "53", 2) == 0 ||
+	    strncmp(s, "57P", 3) == 0 || strcmp(s, "25006") == 0;
+}
+
+/* Other errors roll the statement back; these can also come just after its commit. */
+static bool
+sqlstate_is_unknown(const char *s)
+{
+	return strncmp(s, "08", 2) == 0 || strncmp(s, "57P", 3) == 0;
+}
+
+static bool
+conn_is_clean(const struct pg_conn *c, const struct pg_rows *rows)
+{
+	return PQstatus(c->pg) == CONNECTION_OK && PQtransactionStatus(c->pg) == PQTRANS_IDLE &&
+	    !sqlstate_is_outage(rows->sqlstate);
+}
+
+static void
+result_clear(void *held)
+{
+	PQclear(*(PGresult **)held);
+}
+
+void
+pg_free(struct pg_rows *rows)
+{
+	if (rows->held != NULL) {
+		PQclear(*rows->held);
+		*rows->held = NULL;
+	}
+	rows->held = NULL;
+	rows->res = NULL;
+	rows->n = 0;
+}
+
+const char *
+pg_col(const struct pg_rows *rows, int row, int column)
+{
+	assert(row >= 0 && row < rows->n && column >= 0 && column < PQnfields(rows->res));
+	return PQgetisnull(rows->res, row, column) ? NULL : PQgetvalue(rows->res, row, column);
+}
+
+const char *
+pg_text(const struct pg_rows *rows, int row, const char *column)
+{
+	return pg_col(rows, row, PQfnumber(rows->res, column));
+}
+
+int64_t
+pg_int(const struct pg_rows *rows, int row, const char *column)
+{
+	const char	*text = pg_text(rows, row, column);
+
+	return text != NULL ? strtoll(text, NULL, 10) : 0;
+}
+
+bool
+pg_bool(const struct pg_rows *rows, int row, const char *column)
+{
+	const char	*text = pg_text(rows, row, column);
+
+	return text != NULL && text[0] == 't';
+}
+
+const char *
+pg_num(struct job *job, int64_t n)
+{
+	return arena_printf(job->arena, "%lld", (long long)n);
+}
+
+const char *
+pg_flag(bool b)
+{
+	return b ? "t" : "f";
+}

@@ -1,0 +1,150 @@
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/arena.h"
+#include "base/conf.h"
+#include "base/log.h"
+#include "io/pgpool.h"
+#include "run/deadline.h"
+#include "run/fiber.h"
+#include "run/job.h"
+#include "run/loop.h"
+
+/* A server that refuses is left alone for so long: every waiting turn would try it otherwise. */
+#define REFUSED_MS	200
+
+/* On the stack of the fiber that waits for it. */
+struct opening {
+	const char	*url;
+	PGconn		*pg;
+	struct fiber	*fiber;
+	struct timer	 start;
+	int		 fd;		/* watched; -1: none */
+	bool		 done;
+};
+
+/* No attempt before this time; forgotten with the process. */
+static int64_t	 refused_until;
+
+static void	 opening_start(void *);
+static void	 opening_ready(void *, uint32_t);
+static void	 opening_step(struct opening *, PostgresPollingStatusType);
+static PGconn	*opening_begin(const char *url);
+static int	 opening_refused(struct job *, const struct opening *);
+static void	 notice_ignore(void *, const PGresult *);
+
+PGconn *
+pg_open(struct job *job, int64_t until)
+{
+	struct opening	 o = { .url = job->conf->database_url, .fiber = fiber_self(), .fd = -1 };
+
+	if (now_us() < refused_until) {
+		job_detail(job, "the database refused a connection a moment ago");
+		(void)job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
+		return NULL;
+	}
+
+	/* libpq's steps run on the loop's own stack: TLS and name lookups want more than a fiber has. */
+	o.start.fn = opening_start;
+	o.start.arg = &o;
+	timer_set(&o.start, now_us());
+	until = deadline_first(until, deadline_ms(job->conf->database_connect_timeout));
+	while (!o.done && (job_wait(job, until) == 0 || o.done))
+		;
+	timer_clear(&o.start);
+	if (o.fd != -1)
+		loop_unwatch(o.fd);
+	if (!o.done || PQstatus(o.pg) != CONNECTION_OK) {
+		if (o.done || now_us() >= until)
+			(void)opening_refused(job, &o);
+		PQfinish(o.pg);
+		return NULL;
+	}
+	PQsetnonblocking(o.pg, 1);
+	return o.pg;
+}
+
+/* -- on the loop's stack -- */
+
+static void
+opening_start(void *arg)
+{
+	struct opening	*o = arg;
+
+	o->pg = opening_begin(o->url);
+	opening_step(o, PQstatus(o->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING);
+}
+
+static void
+opening_ready(void *arg, uint32_t events)
+{
+	struct opening	*o = arg;
+
+	(void)events;
+	/* PQconnectPoll may close the socket and go on with another of the same number. */
+	loop_unwatch(o->fd);
+	o->fd = -1;
+	opening_step(o, PQconnectPoll(o->pg));
+}
+
+static void
+opening_step(struct opening *o, PostgresPollingStatusType now)
+{
+	uint32_t	 events = now == PGRES_POLLING_READING ? EPOLLIN : EPOLLOUT;
+
+	if (now == PGRES_POLLING_READING || now == PGRES_POLLING_WRITING) {
+		o->fd = PQsocket(o->pg);
+		if (loop_watch(o->fd, events, opening_ready, o) == 0)
+			return;
+		o->fd = -1;
+	}
+	o->done = true;
+	fiber_wake(o->fiber);
+}
+
+/*
+ * What stands before dbname may be changed by the connection string, what
+ * comes after may not.  client_encoding and application_name are start-up parameters that
+ * PgBouncer knows; "options" it would refuse.
+ */
+static PGconn *
+opening_begin(const char *url)
+{
+	static const char *const	 keys[] = { "fallback_application_name", "gssencmode", "dbname",
+	    "client_encoding", NULL };
+	const char *const		 values[] = { "parley", "disable", url, "UTF8", NULL };
+	PGconn				*pg = PQconnectStartParams(keys, values, 1);
+
+	(void)PQsetNoticeReceiver(pg, notice_ignore, NULL);
+	return pg;
+}
+
+/* Says why in the log, once for each attempt. The text speaks of host, port, role and database, never of a password. */
+static int
+opening_refused(struct job *job, const struct opening *o)
+{
+	char	*text = arena_strdup(job->arena, o->done ? PQerrorMessage(o->pg) : "no answer in time");
+
+	for (char *c = text; *c != '\0'; c++)
+		if (*c == '\n' || *c == '\t')
+			*c = ' ';
+	refused_until = deadline_ms(REFUSED_MS);
+	if (job_log(job, LOG_WARN, "database_refused")) {
+		log_str("reason", text);
+		log_end();
+	}
+	job_detail(job, "no connection to the database");
+	return job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
+}
+
+/* A notice may quote values. */
+static void
+notice_ignore(void *arg, const PGresult *res)
+{
+	(void)arg;
+	if (log_begin(LOG_DEBUG, "notice")) {
+		log_str("severity", PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED));
+		log_str("sqlstate", PQresultErrorField(res, PG_DIAG_SQLSTATE));
+		log_end();
+	}
+}

@@ -1,0 +1,224 @@
+#include "io/pgpool.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/conf.h"
+#include "run/deadline.h"
+#include "run/fiber.h"
+#include "run/job.h"
+#include "run/loop.h"
+
+/* Somebody in the queue; on the stack of his fiber. */
+struct waiter {
+	struct fiber	*fiber;
+	enum pg_use	 use;
+	bool		 granted;
+	struct waiter	*next, **link;
+};
+
+struct pool {
+	int		 held;		/* permits */
+	int		 tools;		/* of them by tools */
+	struct pg_conn	*idle;		/* the last used first: the others may rest */
+	int		 nidle;
+	struct waiter	*first, **last;
+};
+
+/* Connections only: whatever a lost one was doing is found in the database again. */
+static struct pool	 pools[2];
+
+static struct pool *pool_of(enum pg_use);
+static int	 pool_size(enum pg_use, const struct conf *);
+static bool	 permit_is_free(const struct pool *, enum pg_use, const struct conf *);
+static void	 permit_count(struct pool *, enum pg_use, int);
+static int	 permit_take(struct job *, enum pg_use, int64_t until);
+static void	 permit_give(enum pg_use, const struct conf *);
+static struct pg_conn *idle_take(struct pool *);
+static bool	 conn_is_quiet(const struct pg_conn *);
+static void	 conn_free(struct pg_conn *);
+
+struct pg_conn *
+pgpool_take(struct job *job, enum pg_use use)
+{
+	int64_t		 until = deadline_ms(job->conf->database_wait);
+	struct pg_conn	*c;
+	PGconn		*pg;
+
+	if (permit_take(job, use, until) < 0)
+		return NULL;
+	if ((c = idle_take(pool_of(use))) == NULL) {
+		if ((pg = pg_open(job, until)) == NULL) {
+			permit_give(use, job->conf);
+			return NULL;
+		}
+		if ((c = calloc(1, sizeof *c)) == NULL)
+			arena_exhausted();
+		c->pg = pg;
+	}
+	c->use = use;
+	return c;
+}
+
+void
+pgpool_give(struct pg_conn *c, const struct conf *conf)
+{
+	struct pool	*p = pool_of(c->use);
+	enum pg_use	 use = c->use;
+
+	/* A smaller pool after SIGHUP: the surplus goes as it comes back. */
+	if (p->held + p->nidle > pool_size(use, conf)) {
+		conn_free(c);
+	} else {
+		c->next = p->idle;
+		p->idle = c;
+		p->nidle++;
+	}
+	permit_give(use, conf);
+}
+
+void
+pgpool_drop(struct pg_conn *c, const struct conf *conf)
+{
+	enum pg_use	 use = c->use;
+
+	conn_free(c);
+	permit_give(use, conf);
+}
+
+void
+pgpool_stop(void)
+{
+	for (int i = 0; i < 2; i++)
+		while (pools[i].idle != NULL) {
+			struct pg_conn	*c = pools[i].idle;
+
+			pools[i].idle = c->next;
+			pools[i].nidle--;
+			conn_free(c);
+		}
+}
+
+static struct pool *
+pool_of(enum pg_use use)
+{
+	struct pool	*p = &pools[use == PG_PULSE];
+
+	if (p->last == NULL)
+		p->last = &p->first;
+	return p;
+}
+
+static int
+pool_size(enum pg_use use, const struct conf *conf)
+{
+	return use == PG_PULSE ? 1 : (int)conf->database_connections;
+}
+
+/* -- permits -- */
+
+static bool
+permit_is_free(const struct pool *p, enum pg_use use, const struct conf *conf)
+{
+	int	 size = pool_size(use, conf);
+
+	if (use == PG_TOOL && p->tools >= (size > 1 ? size / 2 : 1))
+		return false;
+	return p->held < size;
+}
+
+static void
+permit_count(struct pool *p, enum pg_use use, int n)
+{
+	p->held += n;
+	if (use == PG_TOOL)
+		p->tools += n;
+}
+
+static int
+permit_take(struct job *job, enum pg_use use, int64_t until)
+{
+	struct pool	*p = pool_of(use);
+	struct waiter	 w = { .fiber = fiber_self(), .use = use };
+
+	if (permit_is_free(p, use, job->conf)) {
+		permit_count(p, use, 1);
+		return 0;
+	}
+	w.link = p->last;
+	*p->last = &w;
+	p->last = &w.next;
+	while (!w.granted && job_wait(job, until) == 0)
+		;
+	if (w.granted)		/* it has left the queue and is counted */
+		return 0;
+
+	*w.link = w.next;
+	if (w.next != NULL)
+		w.next->link = w.link;
+	else
+		p->last = w.link;
+	job_detail(job, "no database connection became free in time");
+	return job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
+}
+
+/* Hands the permit to the first who may have it. */
+static void
+permit_give(enum pg_use use, const struct conf *conf)
+{
+	struct pool	*p = pool_of(use);
+	struct waiter	*w;
+
+	permit_count(p, use, -1);
+	for (w = p->first; w != NULL; w = w->next)
+		if (permit_is_free(p, w->use, conf))
+			break;
+	if (w == NULL)
+		return;
+	*w->link = w->next;
+	if (w->next != NULL)
+		w->next->link = w->link;
+	else
+		p->last = w->link;
+	permit_count(p, w->use, 1);
+	w->granted = true;
+	fiber_wake(w->fiber);
+}
+
+/* -- connections -- */
+
+static struct pg_conn *
+idle_take(struct pool *p)
+{
+	struct pg_conn	*c;
+
+	while ((c = p->idle) != NULL) {
+		p->idle = c->next;
+		p->nidle--;
+		if (conn_is_quiet(c))
+			return c;
+		conn_free(c);
+	}
+	return NULL;
+}
+
+/*
+ * Between two statements a server says only that it ends.  (A changed setting or a notice
+ * would be told as well, and costs us no more than a new connection.)
+ */
+static bool
+conn_is_quiet(const struct pg_conn *c)
+{
+	struct pollfd	 p = { .fd = PQsocket(c->pg), .events = POLLIN };
+
+	return PQstatus(c->pg) == CONNECTION_OK && p.fd >= 0 && poll(&p, 1, 0) == 0;
+}
+
+static void
+conn_free(struct pg_conn *c)
+{
+	/* Says goodbye without waiting: the socket is non-blocking for libpq. */
+	PQfinish(c->pg);
+	free(c);
+}

@@ -1,0 +1,34 @@
+/*
+ * pgpool -- the connections behind pg.h: who may have one, and how it is made.
+ *
+ * A statement takes a permit first and then an idle connection, or opens one.  There are
+ * database.connections permits; they are handed on in the order of asking, directly, so nobody who comes later can
+ * take one away.  At most half of them (at least one) are for tools.  The pulse has a pool of one.
+ *
+ * An idle connection that has something to say is one that the server has closed or is about to: it is dropped and another
+ * opened, so a restart of PostgreSQL between two turns is noticed by nobody.  After a failed attempt
+ * further ones fail at once for 200 ms.
+ */
+#ifndef PARLEY_IO_PGPOOL_H
+#define PARLEY_IO_PGPOOL_H
+
+#include <libpq-fe.h>
+
+#include "io/pg.h"
+
+struct pg_conn {
+	PGconn		*pg;
+	enum pg_use	 use;
+	struct pg_conn	*next;		/* in the idle list */
+};
+
+/* yields.  NULL: the job has failed (database_unavailable, or by its deadline or a stop). */
+struct pg_conn *pgpool_take(struct job *, enum pg_use);
+void	 pgpool_give(struct pg_conn *, const struct conf *);	/* between two statements, in order */
+void	 pgpool_drop(struct pg_conn *, const struct conf *);	/* closes it */
+void	 pgpool_stop(void);
+
+/* yields.  A new connection, or NULL with the job failed; until is the caller's patience. (pgopen.c) */
+PGconn	*pg_open(struct job *, int64_t until);
+
+#endif

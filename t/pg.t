@@ -1,0 +1,197 @@
+# io/pg against a real PostgreSQL that is restarted, killed and slow.
+
+use strict;
+use warnings;
+
+use FindBin;
+use IO::Socket::INET;
+use IPC::Open2;
+use Test::More;
+use Time::HiRes qw(sleep time);
+use lib "$FindBin::Bin/lib";
+
+use Parley::Postgres;
+
+my ($client) = grep { -x } 't/unit/pg_client', "$FindBin::Bin/unit/pg_client";
+plan skip_all => 't/unit/pg_client has not been built' unless $client;
+
+my $pg = Parley::Postgres->new(migrate => 0);
+
+# -- the client: ask() starts a statement, ended() waits for it --
+
+my ($pid, $from, $to, %ended, @looks, $last);
+
+sub client {
+	my ($connections, $wait, $statement, $url) = @_;
+	quit() if $pid;
+	# Statements nobody waits for any more would be counted as this one's.
+	$pg->one(q{SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'parley'});
+	$pid = open2($from, $to, $client, $url // $pg->url, $connections, $wait, $statement);
+	$to->autoflush(1);
+	%ended = ();
+	@looks = ();
+	$last = 0;
+}
+
+sub quit {
+	print $to "quit\n";
+	close $to;
+	waitpid $pid, 0;
+	undef $pid;
+	return $?;
+}
+
+sub ask {
+	my ($sql, %o) = @_;
+	my $id = ++$last;
+	print $to join("\t", 'ask', $id, $o{use} // 'turn', $o{deadline} // 0, $sql), "\n";
+	return $id;
+}
+
+sub ended {
+	my ($id) = @_;
+	until ($ended{$id}) {
+		my $line = <$from> // die "the client has died\n";
+		chomp $line;
+		push(@looks, $1), next if $line =~ /^look (.*)/;
+		next unless $line =~ /^(\d+) /;
+		my %r;
+		@r{qw(id rc fail sqlstate unknown rows ms value)} = split / /, $line, 8;
+		$ended{$r{id}} = \%r;
+	}
+	return $ended{$id};
+}
+
+sub query { ended(ask(@_)) }
+
+# fail, sqlstate and unknown in one word
+sub how {
+	my ($r) = @_;
+	return "$r->{rc} $r->{fail} $r->{sqlstate} $r->{unknown}";
+}
+
+sub backends {
+	return $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley'});
+}
+
+sub until_true {
+	my ($what) = @_;
+	my $end = time + 10;
+	sleep 0.02 until $what->() || time > $end;
+}
+
+my $good = '0 - - 0';
+
+# -- plain --
+
+client(2, 2000, 5000);
+my $r = query("SELECT 'bonjour'");
+is how($r), $good, 'a statement is answered';
+is $r->{value}, 'bonjour', '... with its row';
+is_deeply \@looks, ['postgres'], 'the first look came first';
+is query("SHOW client_encoding")->{value}, 'UTF8', 'the encoding is UTF-8';
+is query("SELECT length(repeat('x', 3000000))::text || repeat('y', 3000000)")->{rc}, 0, 'a large row arrives';
+is query("SELECT length('" . 'z' x 3000 . "')")->{value}, 3000, 'a long statement goes out';
+is_deeply \@looks, ['postgres'], 'the first look came once';
+is how(query('SELECT 1/0')), '-1 internal_error 22012 0', 'an error has its SQLSTATE';
+is how(query('BEGIN')), $good, 'a statement that leaves a transaction open';
+is $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley' AND state LIKE 'idle in%'}), 0,
+    '... does not leave it to the next one';
+is how(query(q{DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '25006'; END $$})),
+    '-1 database_unavailable 25006 0', 'a read-only server is an unavailable one';
+is how(query(q{DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53200'; END $$})),
+    '-1 database_unavailable 53200 0', '... and one without memory';
+
+# -- restarts --
+
+query('SELECT 1');
+for my $mode (qw(fast immediate)) {
+	$pg->restart($mode);
+	$r = query("SELECT 'again'");
+	is how($r), $good, "a restart ($mode) between two statements is not noticed";
+}
+my $backend = query('SELECT pg_backend_pid()')->{value};
+$pg->one('SELECT pg_terminate_backend($1, 5000)', $backend);
+is how(query('SELECT 1')), $good, 'nor is a terminated backend';
+
+my $slow = ask('SELECT pg_sleep(20)');
+until_true(sub { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'}) });
+$pg->one(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'});
+is how(ended($slow)), '-1 database_unavailable 57P01 1', 'a backend terminated in a statement: unknown';
+is how(query('SELECT 1')), $good, '... and the next statement is well';
+
+$slow = ask('SELECT pg_sleep(20)');
+until_true(sub { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'}) });
+$pg->stop('immediate');
+like how(ended($slow)), qr/^-1 database_unavailable (-|57P02) 1$/, 'a crash in a statement: unknown';
+my $at = time;
+my @ids = map { ask('SELECT 1') } 1 .. 50;
+is scalar(grep { how(ended($_)) eq '-1 database_unavailable - 0' } @ids), 50,
+    'while it is down every statement fails, as one that was not sent';
+cmp_ok time - $at, '<', 1.5, '... at once';
+$pg->start;
+sleep 0.25;
+is how(query('SELECT 1')), $good, 'when it is back all is well again';
+
+# -- late --
+
+client(2, 600, 400);
+$r = query('SELECT pg_sleep(3)');
+is how($r), '-1 database_unavailable - 1', 'an answer that is late is not waited for';
+ok $r->{ms} >= 390 && $r->{ms} < 2000, "... longer than database.statement_timeout ($r->{ms} ms)";
+$r = query('SELECT pg_sleep(3)', deadline => 150);
+is how($r), '-1 turn_timeout - 1', 'nor past the deadline of the job';
+ok $r->{ms} >= 145 && $r->{ms} < 1000, "... ($r->{ms} ms)";
+$slow = ask('SELECT pg_sleep(3)');
+sleep 0.1;
+print $to "stop\t$slow\n";
+is how(ended($slow)), '-1 turn_abandoned - 1', 'nor by a job that is stopped';
+is how(query('SELECT 1')), $good, 'a statement after all these is well';
+
+# -- the pool --
+
+client(2, 600, 5000);
+@ids = map { ask('SELECT pg_sleep(0.1)') } 1 .. 6;
+is scalar(grep { how(ended($_)) eq $good } @ids), 6, 'six statements share two connections';
+is backends(), 2, '... and never more';
+cmp_ok ended($ids[5])->{ms}, '>=', 290, '... one after the other';
+cmp_ok ended($ids[0])->{ms}, '<=', ended($ids[5])->{ms}, '... in the order of asking';
+
+@ids = map { ask('SELECT pg_sleep(1)') } 1 .. 2;
+my $waits = ask('SELECT 1');
+$r = ended($waits);
+is how($r), '-1 database_unavailable - 0', 'nobody waits for a connection';
+ok $r->{ms} >= 590 && $r->{ms} < 950, "... longer than database.wait ($r->{ms} ms)";
+is how(ended($_)), $good, '... while those who have one go on' for @ids;
+
+client(4, 3000, 5000);
+my @tools = map { ask('SELECT pg_sleep(0.5)', use => 'tool') } 1 .. 4;
+$r = query('SELECT 1');
+ok how($r) eq $good && $r->{ms} < 300, "slow tools leave half of the pool to others ($r->{ms} ms)";
+is how(ended($_)), $good, '... and get their turn' for @tools;
+is backends(), 3, '... on two connections and the one of the others';
+
+client(1, 3000, 5000);
+$slow = ask('SELECT pg_sleep(0.5)');
+$r = query('SELECT 1', use => 'pulse');
+ok how($r) eq $good && $r->{ms} < 400, "the pulse has a connection of its own ($r->{ms} ms)";
+is how(query('SELECT 1', use => 'tool')), $good, 'of one connection tools may have one';
+ended($slow);
+
+# -- who cannot connect --
+
+client(2, 2000, 5000, $pg->url('nobody_here'));
+is how(query('SELECT 1')), '-1 database_unavailable - 0', 'an unknown role cannot connect';
+my $mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 5) or die "socket: $!";
+client(2, 700, 5000, 'postgresql://x@127.0.0.1:' . $mute->sockport . '/x');
+$r = query('SELECT 1');
+ok how($r) eq '-1 database_unavailable - 0' && $r->{ms} >= 690 && $r->{ms} < 2500,
+    "a server that never speaks is not waited for ($r->{ms} ms)";
+is quit(), 0, 'the client ends well';
+
+client(2, 700, 5000, 'postgresql://x:secret%zz@/x');
+waitpid $pid, 0;
+is $? >> 8, 3, 'a connection string that cannot be read is refused at the start';
+undef $pid;
+
+done_testing;
