@@ -29,7 +29,7 @@ struct tool_table {
 	int		 users;		/* references */
 };
 
-/* yields when nothing usable is cached.  NULL: the job has failed. Give it back with tool_table_give() (the job's arena does at the latest). */
+/* yields when nothing usable is cached.  NULL: the job has failed. The job's arena gives it back. */
 const struct tool_table *tool_table_take(struct job *);
 const struct tool *tool_find(const struct tool_table *, const char *name);	/* NULL: unknown */
 void	 tool_table_expire(void);	/* the next take reads anew */
