@@ -111,7 +111,8 @@ span(double seconds)
 		return seconds < 0 ? 0 : -1;
 	if (seconds > WAIT_MAX_MS / 1000)
 		return WAIT_MAX_MS;
-	return (int64_t)ceil(seconds * 1000);
+	/* Up, but not because .35 has no end in binary. */
+	return (int64_t)ceil(seconds * 1000 - 1e-6);
 }
 
 /* Digits with at most one point: strtod() would take hexadecimal, inf and the locale's comma. */
