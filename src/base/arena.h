@@ -34,6 +34,9 @@ char	*arena_vprintf(struct arena *, const char *fmt, va_list)
 	    __attribute__((format(printf, 2, 0)));
 void	 arena_defer(struct arena *, void (*)(void *), void *);
 
+/* Says so and aborts; for other code whose malloc() failed. */
+void	 arena_exhausted(void) __attribute__((noreturn));
+
 #define arena_new(a, type)	((type *)arena_alloc((a), sizeof(type)))
 #define arena_array(a, type, n)	((type *)arena_alloc((a), sizeof(type) * (size_t)(n)))
 

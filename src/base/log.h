@@ -11,7 +11,8 @@
  * Between log_begin() and log_end() nothing may yield: there is one line under
  * construction in a process.  Lines below the configured level cost nothing.
  * Nothing private goes in: no token, key, message text or provider body; users
- * only through log_user().  Long values are cut at 1 KiB.
+ * only through log_user_hash().  Long values are cut at 1 KiB and a line at PIPE_BUF (4 KiB); it then has "cut":true.
+ * A line that could not be written at once (a full pipe) is dropped and counted: the log never holds up the worker.
  */
 #ifndef PARLEY_BASE_LOG_H
 #define PARLEY_BASE_LOG_H

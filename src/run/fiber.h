@@ -27,7 +27,9 @@ struct fiber *fiber_self(void);		/* NULL on the loop's own stack */
 
 /* yields until fiber_wake() (0) or the time (-1).  Only on a fiber. */
 int	 fiber_park(int64_t until);
-void	 fiber_wake(struct fiber *);	/* it runs after the present batch of events; waking twice is once */
+void	 fiber_wake(struct fiber *);	/* it runs after the present batch of events; waking twice is once;
+					 * woken while it runs (or before it began), its next park returns at once;
+					 * never after it has ended */
 
 int	 fiber_count(void);		/* alive */
 

@@ -27,16 +27,18 @@ void	 loop_close(void);
 void	 timer_set(struct timer *, int64_t at);
 void	 timer_clear(struct timer *);
 
-/* events: EPOLLIN, EPOLLOUT, EPOLLRDHUP … (level-triggered).  One watch for each descriptor; watching again changes it. */
+/* events: EPOLLIN, EPOLLOUT, EPOLLRDHUP … (level-triggered).  One watch for each descriptor; watching again changes it.  A stale event is never delivered, even when the number was closed and reused. */
 int	 loop_watch(int fd, uint32_t events, void (*fn)(void *arg, uint32_t events), void *arg);
 void	 loop_unwatch(int fd);		/* before the descriptor is closed; harmless when not watched */
 
 /* yields until the descriptor is ready (the events, > 0) or the time is up (0) or it cannot be watched (-1).  Only on a fiber; one fiber per descriptor. */
 int	 loop_wait_fd(int fd, uint32_t events, int64_t until);
+/* yields; the same, but 0 also when the fiber is woken for another reason. */
+int	 loop_wait_fd_or_wake(int fd, uint32_t events, int64_t until);
 /* yields */
 void	 loop_sleep(int64_t until);
 
-/* fn runs on the loop's stack soon after the signal arrived (signalfd or self-pipe); SA_RESTART everywhere. */
+/* After loop_open().  fn runs on the loop's stack soon after the signal arrived (self-pipe); SA_RESTART everywhere. */
 int	 loop_signal(int sig, void (*fn)(int sig));
 
 #endif

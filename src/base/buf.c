@@ -1,0 +1,121 @@
+#include "base/buf.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+
+#define BUF_FIRST	64
+
+static void	 buf_release(void *);
+
+struct buf *
+buf_new(struct arena *a)
+{
+	struct buf	*b = arena_new(a, struct buf);
+
+	arena_defer(a, buf_release, b);
+	return b;
+}
+
+static void
+buf_release(void *b)
+{
+	buf_free(b);
+}
+
+void
+buf_free(struct buf *b)
+{
+	free(b->p);
+	memset(b, 0, sizeof *b);
+}
+
+void
+buf_clear(struct buf *b)
+{
+	b->n = 0;
+	if (b->p != NULL)
+		b->p[0] = '\0';
+}
+
+void
+buf_reserve(struct buf *b, size_t more)
+{
+	size_t	 need, cap = b->cap > 0 ? b->cap : BUF_FIRST;
+
+	if (more > SIZE_MAX / 4 - b->n)
+		arena_exhausted();
+	need = b->n + more + 1;
+	if (need <= b->cap)
+		return;
+	while (cap < need)
+		cap *= 2;
+	b->p = realloc(b->p, cap);
+	if (b->p == NULL)
+		arena_exhausted();
+	b->p[b->n] = '\0';
+	b->cap = cap;
+}
+
+void
+buf_add(struct buf *b, const void *p, size_t n)
+{
+	buf_reserve(b, n);
+	if (n > 0)
+		memcpy(b->p + b->n, p, n);
+	b->n += n;
+	b->p[b->n] = '\0';
+}
+
+void
+buf_str(struct buf *b, const char *s)
+{
+	buf_add(b, s, strlen(s));
+}
+
+void
+buf_char(struct buf *b, char c)
+{
+	buf_add(b, &c, 1);
+}
+
+void
+buf_printf(struct buf *b, const char *fmt, ...)
+{
+	va_list	 ap;
+	int	 n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		arena_exhausted();
+	buf_reserve(b, (size_t)n);
+	va_start(ap, fmt);
+	(void)vsnprintf(b->p + b->n, (size_t)n + 1, fmt, ap);
+	va_end(ap);
+	b->n += (size_t)n;
+}
+
+void
+buf_drop(struct buf *b, size_t n)
+{
+	if (n >= b->n) {
+		buf_clear(b);
+		return;
+	}
+	if (n == 0)
+		return;
+	memmove(b->p, b->p + n, b->n - n + 1);
+	b->n -= n;
+}
+
+const char *
+buf_text(const struct buf *b)
+{
+	return b->p != NULL ? b->p : "";
+}
