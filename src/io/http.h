@@ -9,7 +9,12 @@
  * store is read once (CURLOPT_CAPATH NULL, see the curl notes in http.c).  Only http and https,
  * no redirects, no cookies, no .netrc, no proxy but the environment's.
  *
- * A failure is a value: http_error(); the caller knows what it means.
+ * A failure is a value: http_error(); the caller knows what it means.  Only the end of the
+ * job itself (HTTP_STOPPED, HTTP_LATE_TOTAL by its deadline) has failed the job as well.
+ *
+ * A request that dies unanswered on a connection kept from before is sent again on another one,
+ * as browsers do (RFC 9110 section 9.3.1), unless `once` is set.
+ * The process must ignore SIGPIPE.
  */
 #ifndef PARLEY_IO_HTTP_H
 #define PARLEY_IO_HTTP_H
@@ -46,11 +51,12 @@ struct http_ask {
 	int64_t		 first_byte_ms;	/* from the start to the first byte of the answer's body; 0: none */
 	int64_t		 idle_ms;	/* between two bytes of the body; 0: none */
 	int64_t		 total_ms;	/* all of it; 0: none but the job's deadline */
-	size_t		 max_body;	/* bytes */
+	size_t		 max_body;	/* bytes; 0: 16 MiB */
+	bool		 once;		/* never sent twice: on a connection of its own */
 };
 
-int	 http_start(void);		/* once for a worker, after loop_open() */
-void	 http_stop(void);
+int	 http_start(void);		/* once for a worker, after loop_open() and fork() */
+void	 http_stop(void);		/* when no exchange is open */
 
 /* Never fails by itself: errors show at the first http_status(). The job's arena closes it at the latest. */
 struct http *http_open(struct job *, const struct http_ask *);
@@ -58,11 +64,11 @@ struct http *http_open(struct job *, const struct http_ask *);
 int	 http_status(struct http *);
 /* A response header by its name (case-insensitive) or NULL; belongs to the exchange. After http_status(). */
 const char *http_header(struct http *, const char *name);
-/* yields: bytes read (> 0), 0 at the proper end, -1 on failure. */
+/* yields: bytes read (> 0), 0 at the proper end, -1 on failure (what came before it is read first). */
 ssize_t	 http_read(struct http *, char *, size_t);
 enum http_error http_error(const struct http *);
-const char *http_detail(const struct http *);	/* curl's code and text, for the log */
-int64_t	 http_first_byte_us(const struct http *);	/* since the start; 0 when none came */
+const char *http_detail(const struct http *);	/* curl's code and text, for the log; "" when all is well */
+int64_t	 http_first_byte_us(const struct http *);	/* of the body, since the start; 0 when none came */
 void	 http_close(struct http **);	/* NULL is fine */
 
 #endif

@@ -1,0 +1,263 @@
+#include "io/http_exchange.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "run/deadline.h"
+#include "run/fiber.h"
+#include "run/job.h"
+
+#define HEAD_MAX	(64 * 1024)	/* all header lines together */
+#define UNREAD_MAX	(64 * 1024)	/* then the transfer is paused */
+
+static CURLcode	 set_manners(struct http *, const struct http_ask *);
+static CURLcode	 set_request(struct http *, const struct http_ask *);
+static CURLcode	 set_headers(struct http *, const struct http_ask *);
+static CURLcode	 set_callbacks(struct http *);
+static size_t	 on_send(char *, size_t, size_t, void *);
+static int	 on_seek(void *, curl_off_t, int);
+static size_t	 on_head(char *, size_t, size_t, void *);
+static size_t	 on_body(char *, size_t, size_t, void *);
+
+CURLcode
+exchange_set(struct http *h, const struct http_ask *ask)
+{
+	CURLcode	 rc;
+
+	if ((rc = set_manners(h, ask)) != CURLE_OK ||
+	    (rc = set_request(h, ask)) != CURLE_OK ||
+	    (rc = set_headers(h, ask)) != CURLE_OK ||
+	    (rc = set_callbacks(h)) != CURLE_OK)
+		return rc;
+	return CURLE_OK;
+}
+
+/* Goes on to the next option only when the one before was taken. */
+#define set(option, value)	\
+	(rc = rc != CURLE_OK ? rc : curl_easy_setopt(h->easy, CURLOPT_ ## option, (value)))
+
+/* How we speak, whatever is asked. */
+static CURLcode
+set_manners(struct http *h, const struct http_ask *ask)
+{
+	bool		 tls = strncasecmp(ask->url, "https:", 6) == 0;
+	CURLcode	 rc = CURLE_OK;
+
+	set(PROTOCOLS_STR, "http,https");
+	set(FOLLOWLOCATION, 0L);
+	set(USERAGENT, "parley");
+	set(NOSIGNAL, 1L);
+	set(TCP_NODELAY, 1L);
+	set(TCP_KEEPALIVE, 1L);
+	set(SUPPRESS_CONNECT_HEADERS, 1L);
+	set(CONNECTTIMEOUT_MS, (long)ask->connect_ms);
+
+	/*
+	 * Giving up while a name is being looked up must not wait for the
+	 * thread that does it: getaddrinfo() may take half a minute.
+	 */
+	set(QUICK_EXIT, 1L);
+
+	/*
+	 * With a CA directory (Debian compiles one in) curl does not keep the
+	 * CA store, and parses the whole bundle for each new connection.
+	 */
+	set(CAPATH, NULL);
+	if (ask->ca_file != NULL)
+		set(CAINFO, ask->ca_file);
+
+	/*
+	 * Rather wait for a connection that is being made than make another,
+	 * if HTTP/2 may come of it.  Never over plain HTTP: there curl learns the
+	 * version from the first answer, and all others would wait for that.
+	 */
+	set(HTTP_VERSION, (long)(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+	set(PIPEWAIT, tls ? 1L : 0L);
+
+	/* Only on a connection kept from before does curl send a request again. */
+	set(FRESH_CONNECT, ask->once ? 1L : 0L);
+	return rc;
+}
+
+static CURLcode
+set_request(struct http *h, const struct http_ask *ask)
+{
+	curl_off_t	 size = 0;
+	CURLcode	 rc = CURLE_OK;
+
+	for (int i = 0; i < ask->nbody; i++)
+		size += (curl_off_t)ask->body[i].iov_len;
+	set(URL, ask->url);
+	if (ask->nbody > 0 || strcmp(ask->method, "POST") == 0) {
+		set(POST, 1L);
+		set(POSTFIELDSIZE_LARGE, size);
+		set(READFUNCTION, on_send);
+		set(READDATA, h);
+		set(SEEKFUNCTION, on_seek);
+		set(SEEKDATA, h);
+	} else
+		set(HTTPGET, 1L);
+	if (strcmp(ask->method, "HEAD") == 0)
+		set(NOBODY, 1L);
+	else if (strcmp(ask->method, "GET") != 0 && strcmp(ask->method, "POST") != 0)
+		set(CUSTOMREQUEST, ask->method);
+	return rc;
+}
+
+static CURLcode
+set_headers(struct http *h, const struct http_ask *ask)
+{
+	CURLcode	 rc = CURLE_OK;
+
+	/* No "Expect: 100-continue": servers that ignore it cost a second each. */
+	h->headers = curl_slist_append(NULL, "Expect:");
+	for (int i = 0; ask->headers != NULL && ask->headers[i] != NULL; i++) {
+		struct curl_slist	*more = curl_slist_append(h->headers, ask->headers[i]);
+
+		if (more == NULL)
+			return CURLE_OUT_OF_MEMORY;
+		h->headers = more;
+	}
+	set(HTTPHEADER, h->headers);
+	return rc;
+}
+
+static CURLcode
+set_callbacks(struct http *h)
+{
+	CURLcode	 rc = CURLE_OK;
+
+	set(PRIVATE, h);
+	set(ERRORBUFFER, h->text);
+	set(HEADERFUNCTION, on_head);
+	set(HEADERDATA, h);
+	set(WRITEFUNCTION, on_body);
+	set(WRITEDATA, h);
+	return rc;
+}
+
+/* The next bytes of the request's body. */
+static size_t
+on_send(char *p, size_t size, size_t n, void *arg)
+{
+	struct http	*h = arg;
+	size_t		 room = size * n, given = 0;
+
+	while (given < room && h->piece < h->npieces) {
+		const struct iovec	*v = &h->pieces[h->piece];
+		size_t			 part = v->iov_len - h->sent;
+
+		if (part > room - given)
+			part = room - given;
+		if (part > 0)
+			memcpy(p + given, (const char *)v->iov_base + h->sent, part);
+		given += part;
+		h->sent += part;
+		if (h->sent == v->iov_len) {
+			h->piece++;
+			h->sent = 0;
+		}
+	}
+	return given;
+}
+
+/* The request is sent again, on another connection. */
+static int
+on_seek(void *arg, curl_off_t offset, int origin)
+{
+	struct http	*h = arg;
+
+	if (offset != 0 || origin != SEEK_SET)
+		return CURL_SEEKFUNC_CANTSEEK;
+	h->piece = 0;
+	h->sent = 0;
+	return CURL_SEEKFUNC_OK;
+}
+
+/* One header line, status lines and the empty line at the end as well. */
+static size_t
+on_head(char *p, size_t size, size_t n, void *arg)
+{
+	struct http	*h = arg;
+	size_t		 len = size * n;
+	const char	*space;
+
+	n = len;
+	if (h->head_done)
+		return n;		/* a trailer: nobody asks for them */
+	if (h->head.n + len > HEAD_MAX) {
+		h->error = HTTP_TOO_LARGE;
+		return 0;
+	}
+	while (len > 0 && strchr("\r\n \t", p[len - 1]) != NULL)
+		len--;
+	if (len == 0) {
+		/* A 1xx is not the answer (RFC 9110 section 15.2): another head follows. */
+		h->head_done = h->status >= 200;
+		exchange_wake(h);
+		return n;
+	}
+	if (len > 5 && strncmp(p, "HTTP/", 5) == 0) {
+		space = memchr(p, ' ', len);
+		h->status = space != NULL ? atoi(space) : 0;
+		buf_clear(&h->head);
+		return n;
+	}
+	buf_add(&h->head, p, len);
+	buf_char(&h->head, '\0');
+	return n;
+}
+
+static size_t
+on_body(char *p, size_t size, size_t n, void *arg)
+{
+	struct http	*h = arg;
+
+	n *= size;
+	if (h->body.n - h->taken >= UNREAD_MAX) {
+		h->paused = true;
+		return CURL_WRITEFUNC_PAUSE;
+	}
+	if (n > h->max_body - h->received) {
+		h->error = HTTP_TOO_LARGE;
+		return 0;
+	}
+	h->received += n;
+	h->last_byte = now_us();
+	if (h->first_byte == 0)
+		h->first_byte = h->last_byte;
+	buf_add(&h->body, p, n);
+	exchange_wake(h);
+	return n;
+}
+
+void
+exchange_wake(struct http *h)
+{
+	if (h->waiting)
+		fiber_wake(h->job->fiber);
+}
+
+enum http_error
+exchange_meaning(CURL *easy, CURLcode code, const char *text)
+{
+	long	 sent = 0;
+
+	/* Not one byte of the request went out: no name, no connection, no TLS. */
+	if (curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &sent) != CURLE_OK || sent == 0)
+		return HTTP_UNREACHABLE;
+	switch (code) {
+	case CURLE_UNSUPPORTED_PROTOCOL:	/* an answer without a status line */
+	case CURLE_WEIRD_SERVER_REPLY:
+	case CURLE_BAD_CONTENT_ENCODING:
+		return HTTP_GARBLED;
+	case CURLE_OUT_OF_MEMORY:		/* a header line over curl's own limit */
+		return HTTP_TOO_LARGE;
+	case CURLE_RECV_ERROR:
+		/* curl has no code of its own for this one. */
+		return strstr(text, "chunked-encoding") != NULL ? HTTP_GARBLED : HTTP_BROKEN;
+	default:
+		return HTTP_BROKEN;
+	}
+}

@@ -1,0 +1,48 @@
+/*
+ * http_exchange -- one request and its answer as curl sees them, for http.c alone.
+ *
+ * The options of an easy handle, and the callbacks that move bytes between it and
+ * the struct.  The callbacks run on the loop's stack (or inside http_read() when it
+ * un-pauses) and only fill buffers and wake the fiber.  Nothing yields.
+ */
+#ifndef PARLEY_IO_HTTP_EXCHANGE_H
+#define PARLEY_IO_HTTP_EXCHANGE_H
+
+#include <curl/curl.h>
+
+#include "base/buf.h"
+#include "io/http.h"
+
+struct http {
+	struct job	*job;
+	CURL		*easy;		/* NULL when the transfer is over */
+	struct curl_slist *headers;
+
+	const struct iovec *pieces;	/* the request's body, and how far it has gone */
+	int		 npieces, piece;
+	size_t		 sent;		/* of that piece */
+
+	struct buf	 head;		/* the header lines, a NUL after each */
+	int		 status;
+	bool		 head_done;
+	struct buf	 body;		/* read up to `taken` */
+	size_t		 taken;
+	size_t		 received, max_body;
+
+	int64_t		 started, first_byte, last_byte;	/* 0: not yet */
+	int64_t		 first_by, total_by;
+	int64_t		 idle_ms;
+
+	bool		 waiting;	/* the fiber wants to be woken */
+	bool		 paused;
+	bool		 done;
+	enum http_error	 error;
+	const char	*detail;
+	char		 text[CURL_ERROR_SIZE];
+};
+
+CURLcode exchange_set(struct http *, const struct http_ask *);	/* all options of h->easy */
+enum http_error exchange_meaning(CURL *, CURLcode, const char *text);
+void	 exchange_wake(struct http *);
+
+#endif
