@@ -3,10 +3,11 @@
  *
  * A fiber opens a request, waits for the head, reads the body piece by piece,
  * and closes it; closing early really closes the exchange.  curl's callbacks run on
- * the loop's stack.  A reader that is slower than its server pauses the transfer at 64 KiB.
+ * the loop's stack.  A reader that is slower than its server pauses the transfer at 64 KiB;
+ * over HTTP/2, where that would stop the connection's other exchanges, max_body is the bound.
  *
  * HTTP/2 is used where the server offers it by ALPN, with many exchanges on one connection; the CA
- * store is read once (CURLOPT_CAPATH NULL, see the curl notes in http.c).  Only http and https,
+ * store is read once, as long as all requests name the same ca_file.  Only http and https,
  * no redirects, no cookies, no .netrc, no proxy but the environment's.
  *
  * A failure is a value: http_error(); the caller knows what it means.  Only the end of the

@@ -35,6 +35,7 @@ struct http {
 
 	bool		 waiting;	/* the fiber wants to be woken */
 	bool		 paused;
+	bool		 shared;	/* the connection has other exchanges on it */
 	bool		 done;
 	enum http_error	 error;
 	const char	*detail;

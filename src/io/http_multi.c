@@ -14,8 +14,12 @@
 #define SPARE_MAX	64
 /* Idle connections that are kept: one for each exchange of a busy worker over HTTP/1.1. */
 #define CONNECTIONS_MAX	1024
-/* Exchanges on one HTTP/2 connection; servers mostly allow 100 to 250. */
-#define STREAMS_MAX	250
+/*
+ * Exchanges on one HTTP/2 connection, if the server allows no less: what RFC 9113 section 6.5.2 asks
+ * of servers.  curl believes in this number until the server's own has arrived;
+ * an exchange over the server's would wait until another one ends.
+ */
+#define STREAMS_MAX	100L
 
 /* curl's buffers for each exchange (16 and 64 KiB by default): pieces of a stream are small. */
 #define RECEIVE_SIZE	2048L
@@ -47,7 +51,7 @@ http_start(void)
 	curl_multi_setopt(net.multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	curl_multi_setopt(net.multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(net.multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_MAX);
-	curl_multi_setopt(net.multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)STREAMS_MAX);
+	curl_multi_setopt(net.multi, CURLMOPT_MAX_CONCURRENT_STREAMS, STREAMS_MAX);
 	return 0;
 }
 
