@@ -1,0 +1,115 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # quickstart reads and sets these
+# What quickstart needs of Debian, and how it is installed without a service being touched.
+
+BUILD_PACKAGES="autoconf automake make gcc libc6-dev pkg-config libcurl4-openssl-dev libevent-dev
+	libfcgi-dev libinih-dev libjson-c-dev libjwt-dev libpq-dev libssl-dev"
+RUN_PACKAGES="ca-certificates curl multiwatch perl spawn-fcgi"
+TEST_PACKAGES="libdbd-pg-perl libjson-xs-perl mandoc procps shellcheck"
+
+is_installed() {
+	[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# The newest directory of PostgreSQL server programs, 15 or later.
+pg_bindir() {
+	local dir version best='' newest=14
+	for dir in /usr/lib/postgresql/*/bin; do
+		version=${dir#/usr/lib/postgresql/}
+		version=${version%/bin}
+		case $version in *[!0-9]*) continue ;; esac
+		if [ -x "$dir/initdb" ] && [ "$version" -gt "$newest" ]; then
+			newest=$version best=$dir
+		fi
+	done
+	[ -n "$best" ] && printf '%s\n' "$best"
+}
+
+nginx_program() {
+	PATH=$PATH:/usr/sbin:/usr/local/sbin command -v nginx
+}
+
+# packages_missing [test]: names, one a line
+packages_missing() {
+	local name wanted="$BUILD_PACKAGES $RUN_PACKAGES"
+	[ "${1-}" = test ] && wanted="$wanted $TEST_PACKAGES"
+	for name in $wanted; do
+		is_installed "$name" || printf '%s\n' "$name"
+	done
+	pg_bindir >/dev/null || printf 'postgresql\n'
+	# Any of Debian's flavours will do.
+	nginx_program >/dev/null || printf 'nginx-light\n'
+}
+
+# For the time of the installation: no package starts its service, and PostgreSQL's
+# does not create its "main" cluster.  What was there before is there after.
+POLICY=/usr/sbin/policy-rc.d
+CLUSTER=/etc/postgresql-common/createcluster.d
+guard_on() {
+	trap guard_off EXIT
+	trap 'exit 130' INT TERM HUP
+	if [ ! -e $POLICY ]; then
+		printf '#!/bin/sh\n# parley quickstart: for the time of an installation\nexit 101\n' >$POLICY
+		chmod 755 $POLICY
+	fi
+	CLUSTER_MADE=$(mkdir -p -v $CLUSTER | wc -l)
+	printf '# parley quickstart: for the time of an installation\ncreate_main_cluster = false\n' \
+	    >$CLUSTER/zz-parley-quickstart.conf
+}
+
+guard_off() {
+	# Also one that a killed installation left behind.
+	if grep -q '^# parley quickstart:' $POLICY 2>/dev/null; then
+		rm -f $POLICY
+	fi
+	rm -f $CLUSTER/zz-parley-quickstart.conf
+	if [ "${CLUSTER_MADE:-0}" -gt 0 ]; then
+		rmdir --ignore-fail-on-non-empty $CLUSTER 2>/dev/null || true
+	fi
+}
+
+# packages_install [test]: what `sudo ./quickstart packages` does
+packages_install() {
+	local missing fresh=() unit
+	[ "$(id -u)" = 0 ] || die "installing packages needs root"
+	# Two clones may be at this at the same time.
+	exec 8</var/lib/dpkg
+	flock 8
+	mapfile -t missing < <(packages_missing "${1-}")
+	[ ${#missing[@]} -gt 0 ] || return 0
+	for unit in nginx postgresql; do
+		[ -e "/lib/systemd/system/$unit.service" ] || fresh+=("$unit.service")
+	done
+	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+	guard_on
+	# A fresh machine has no lists, an old one has lists of packages that are gone.
+	apt-get -q -y -o DPkg::Lock::Timeout=600 update </dev/null 8<&- 9<&- || true
+	apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold \
+	    --no-install-recommends --no-upgrade install "${missing[@]}" </dev/null 8<&- 9<&-
+	# A package brings its service enabled for the next boot; nobody asked for that.
+	for unit in ${fresh[@]+"${fresh[@]}"}; do
+		systemctl disable "$unit" >/dev/null 2>&1 || true
+	done
+}
+
+packages() {
+	local missing hint
+	command -v apt-get >/dev/null ||
+	    die "this script knows Debian and its relatives; README says what Parley needs elsewhere"
+	mapfile -t missing < <(packages_missing "${1-}")
+	[ ${#missing[@]} -gt 0 ] || return 0
+	hint="as root: apt-get install --no-install-recommends ${missing[*]}"
+	LOG=$STATE/log/install.log
+	say "Missing packages: ${missing[*]}"
+	if [ "$(id -u)" = 0 ]; then
+		step "Installing them" "$SELF" packages "${1-}"
+	elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+		step "Installing them, with sudo" sudo -n "$SELF" packages "${1-}"
+	elif command -v sudo >/dev/null && [ -t 0 ]; then
+		sudo -v || die "without sudo: $hint"
+		step "Installing them, with sudo" sudo "$SELF" packages "${1-}"
+	else
+		die "they cannot be installed by $(id -un); $hint"
+	fi
+	mapfile -t missing < <(packages_missing "${1-}")
+	[ ${#missing[@]} -eq 0 ] || die "still missing: ${missing[*]}"
+}
