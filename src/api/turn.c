@@ -52,7 +52,7 @@ turn_get(struct request *r)
 	struct store_turn	 t = { 0 };
 	struct buf		*b = buf_new(r->job.arena);
 	char			 id[UUID_TEXT];
-	int			 n, wait = 0;
+	int			 n = 0, wait = 0;
 	int64_t			 until;
 
 	if (route_uuid(r, 2, FAIL_TURN_NOT_FOUND, id) < 0 ||
