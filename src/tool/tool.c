@@ -23,7 +23,7 @@ struct kept {
 	bool		 unusable;	/* expired: the next take waits for another */
 };
 
-/* Who waits for the first reading; lives on the waiting fiber's stack. */
+/* Who waits for the first reading; belongs to the waiting job. */
 struct waiter {
 	struct fiber	*fiber;
 	struct waiter	*next;
@@ -91,23 +91,24 @@ tool_table_expire(void)
 static int
 wait_for_table(struct job *job)
 {
-	struct waiter	 w = { .fiber = job->fiber, .next = waiters };
+	struct waiter	*w = arena_new(job->arena, struct waiter);
 
 	if (reading == NULL && reader_start(job->conf) < 0)
 		return job_fail(job, FAIL_OVERLOADED, NULL);
-	waiters = &w;
-	while (!w.done && (job_wait(job, NEVER) == 0 || job->fail == FAIL_NONE))
+	*w = (struct waiter){ .fiber = job->fiber, .next = waiters };
+	waiters = w;
+	while (!w->done && (job_wait(job, NEVER) == 0 || job->fail == FAIL_NONE))
 		;
-	if (!w.done) {
+	if (!w->done) {
 		/* The job is over before the reading: leave the queue. */
 		for (struct waiter **p = &waiters; *p != NULL; p = &(*p)->next)
-			if (*p == &w) {
-				*p = w.next;
+			if (*p == w) {
+				*p = w->next;
 				break;
 			}
 		return -1;
 	}
-	if (w.failed) {
+	if (w->failed) {
 		job_detail(job, "the list of tools cannot be read");
 		return job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
 	}
