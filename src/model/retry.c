@@ -1,7 +1,6 @@
 #include "model/retry.h"
 
 #include <ctype.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -107,12 +106,12 @@ retry_jitter(int64_t ms)
 static int64_t
 span(double seconds)
 {
-	if (!isfinite(seconds) || seconds < 0)
-		return seconds < 0 ? 0 : -1;
+	if (seconds < 0)
+		return 0;
 	if (seconds > WAIT_MAX_MS / 1000)
 		return WAIT_MAX_MS;
 	/* Up, but not because .35 has no end in binary. */
-	return (int64_t)ceil(seconds * 1000 - 1e-6);
+	return (int64_t)(seconds * 1000 + .999999);
 }
 
 /* Digits with at most one point: strtod() would take hexadecimal, inf and the locale's comma. */
