@@ -77,7 +77,7 @@ packages_install() {
 	mapfile -t missing < <(packages_missing "${1-}")
 	[ ${#missing[@]} -gt 0 ] || return 0
 	for unit in nginx postgresql; do
-		[ -e "/lib/systemd/system/$unit.service" ] || fresh+=("$unit.service")
+		[ -e "/etc/init.d/$unit" ] || fresh+=("$unit")
 	done
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 	guard_on
@@ -87,7 +87,7 @@ packages_install() {
 	    --no-install-recommends --no-upgrade install "${missing[@]}" </dev/null 8<&- 9<&-
 	# A package brings its service enabled for the next boot; nobody asked for that.
 	for unit in ${fresh[@]+"${fresh[@]}"}; do
-		systemctl disable "$unit" >/dev/null 2>&1 || true
+		update-rc.d "$unit" disable || true
 	done
 }
 

@@ -48,7 +48,7 @@ sub new {
 	$self->{model} = $opt{model} // Parley::Model->new;
 	$self->{pool} = Parley::Pool->new(
 		conf => { $self->_conf, %{$opt{conf} // {}} },
-		env => { PARLEY_AUTH_SECRET => $SECRET, %{$opt{env} // {}} },
+		env => { PARLEY_AUTH_SECRET => $SECRET, PARLEY_LOG_USER_KEY => 'tests', %{$opt{env} // {}} },
 		map { exists $opt{$_} ? ($_ => $opt{$_}) : () } qw(workers how listen));
 	$self->{nginx} = Parley::Nginx->new(sockets => [$self->{pool}->socket],
 	    $opt{settings} ? (settings => $opt{settings}) : ());
@@ -63,7 +63,6 @@ sub _conf {
 		'model.base_url' => ref $self->{model} ? $self->{model}->url : $self->{model},
 		'model.model' => 'demo',
 		'worker.drain_timeout' => '2s',
-		'log.user_key' => 'tests',
 	);
 }
 
