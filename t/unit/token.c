@@ -316,7 +316,9 @@ test_segments(void)
 	is_fail(gate_token(arena_printf(texts, "%.*s=%s", (int)dot2, t, t + dot2)), BAD, "padding inside");
 	is_fail(gate_token(sign_text(texts, &signers[BY_SECRET],
 	    arena_printf(texts, "%s==.%s", b64(texts, HS, strlen(HS)), b64(texts, "{}", 2)))), BAD, "signed padding");
-	is_fail(gate_token(arena_printf(texts, "%.*sA", (int)strlen(t) - 1, t)), BAD, "another last character");
+	/* Both are last characters that 32 bytes can have. */
+	is_fail(gate_token(arena_printf(texts, "%.*s%c", (int)strlen(t) - 1, t, t[strlen(t) - 1] == 'A' ? 'E' : 'A')), BAD,
+	    "another last character");
 	is_fail(gate_token(arena_printf(texts, "%sA", t)), BAD, "a character more");
 	is_fail(gate_token(arena_printf(texts, "%.*s", (int)strlen(t) - 1, t)), BAD, "a character less");
 	is_fail(gate_token(arena_printf(texts, "+%s", t + 1)), BAD, "the other base64 alphabet");
