@@ -232,12 +232,14 @@ COMMENT ON COLUMN parley.live.partial IS 'The text of the present step so far.';
 CREATE TABLE parley.facts (
 	key		text PRIMARY KEY,
 	value		text NOT NULL,
-	expires_at	timestamptz NOT NULL
+	expires_at	timestamptz NOT NULL,
+	stored_at	timestamptz NOT NULL
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE parley.facts IS 'What all workers may know and forget: public, with an expiry, nothing of any user.';
-COMMENT ON COLUMN parley.facts.key IS 'hold:BASE_URL MODEL: that model is not to be asked before expires_at.';
+COMMENT ON COLUMN parley.facts.key IS 'hold:BASE_URL MODEL: that model is not to be asked before expires_at. jwks:URL: the issuer''s keys. claim:KEY: who may ask for them, and when next.';
 COMMENT ON COLUMN parley.facts.value IS 'What is known.';
 COMMENT ON COLUMN parley.facts.expires_at IS 'Until when.';
+COMMENT ON COLUMN parley.facts.stored_at IS 'Since when.';
 
 -- Row level security.  No setting, no rows: current_setting() gives NULL or '' then.
 DO $$
@@ -271,12 +273,38 @@ CREATE FUNCTION parley.fact_set(p_key text, p_value text, p_ms bigint) RETURNS v
 LANGUAGE plpgsql AS $$
 BEGIN
 	-- The later of two expiries stands: two workers may have been told different things.
-	INSERT INTO parley.facts AS f (key, value, expires_at)
-	VALUES (p_key, p_value, clock_timestamp() + p_ms * interval '1 millisecond')
+	INSERT INTO parley.facts AS f (key, value, expires_at, stored_at)
+	VALUES (p_key, p_value, clock_timestamp() + p_ms * interval '1 millisecond', clock_timestamp())
 	ON CONFLICT (key) DO UPDATE
-	    SET value = excluded.value, expires_at = greatest(f.expires_at, excluded.expires_at);
+	    SET value = excluded.value, expires_at = greatest(f.expires_at, excluded.expires_at), stored_at = excluded.stored_at;
 	DELETE FROM parley.facts WHERE expires_at < clock_timestamp() - interval '1 day';
 END
 $$;
 COMMENT ON FUNCTION parley.fact_set IS 'Stores a fact for so many milliseconds.';
+
+CREATE FUNCTION parley.fact_get(p_key text, OUT value text, OUT age_ms bigint) RETURNS record
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT f.value, (extract(epoch FROM clock_timestamp() - f.stored_at) * 1000)::bigint
+	  FROM parley.facts f
+	 WHERE f.key = p_key AND f.expires_at > clock_timestamp();
+END;
+COMMENT ON FUNCTION parley.fact_get IS 'A fact, and the milliseconds since it was stored; NULLs when there is none or it has expired.';
+
+CREATE FUNCTION parley.fact_claim(p_key text, p_ms bigint, OUT claimed boolean, OUT age_ms bigint) RETURNS record
+LANGUAGE plpgsql AS $$
+BEGIN
+	-- The row is a turnstile: in p_ms one caller gets through, whichever worker it is.
+	INSERT INTO parley.facts AS f (key, value, expires_at, stored_at)
+	VALUES ('claim:' || p_key, '', clock_timestamp() + p_ms * interval '1 millisecond', clock_timestamp())
+	ON CONFLICT (key) DO UPDATE
+	    SET expires_at = excluded.expires_at, stored_at = excluded.stored_at
+	  WHERE f.expires_at <= excluded.stored_at;
+	claimed := FOUND;
+	SELECT (extract(epoch FROM clock_timestamp() - f.stored_at) * 1000)::bigint INTO age_ms
+	  FROM parley.facts f
+	 WHERE f.key = 'claim:' || p_key;
+END
+$$;
+COMMENT ON FUNCTION parley.fact_claim IS 'The right to do what must be done at most once in so many milliseconds; and the milliseconds since it was last given.';
 RESET ROLE;
