@@ -1,0 +1,397 @@
+#include "demo/brain.h"
+
+#include <ctype.h>
+#include <regex.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "demo/answer.h"
+#include "demo/command.h"
+#include "demo/run.h"
+#include "demo/social.h"
+#include "demo/words.h"
+
+#define BENCH_CALL	"bench:call "
+
+struct brain {
+	struct grammar	*grammar;
+	struct social	*social;
+};
+
+static enum went bench_call(struct run *);
+static enum went talk_on(struct run *, const struct brain *, struct plan *);
+static enum went plan_run(struct run *, const struct brain *, const struct plan *, int from);
+static enum went command_run(struct run *, const struct brain *, const struct command *);
+static enum went update_run(struct run *, const struct command *);
+static bool	 question_find(const char *said, const char *mark, const char **rest);
+static const char *quoted_end(struct arena *, const char *, const char *end);
+static enum went delete_answered(struct run *, const struct brain *, const char *rest, bool all);
+static bool	 which_answered(struct run *, const struct brain *, const char *rest, enum went *);
+static bool	 which_command(struct run *, const char *rest, struct command *);
+static enum went rest_run(struct run *, const struct brain *, enum command_kind);
+static bool	 line_is_chosen(struct run *, const char *text, int *nth);
+
+struct brain *
+brain_open(void)
+{
+	struct brain	*b = calloc(1, sizeof *b);
+
+	if (b == NULL)
+		abort();
+	b->grammar = grammar_open();
+	b->social = social_open();
+	if (b->grammar == NULL || b->social == NULL)
+		brain_close(&b);
+	return b;
+}
+
+void
+brain_close(struct brain **bp)
+{
+	if (*bp == NULL)
+		return;
+	grammar_close(&(*bp)->grammar);
+	social_close(&(*bp)->social);
+	free(*bp);
+	*bp = NULL;
+}
+
+const char *
+brain_answer(const struct brain *b, struct arena *a, json_object *asked, struct answer *answer)
+{
+	struct talk	 talk;
+	struct run	 r = { .grammar = b->grammar, .arena = a, .talk = &talk, .out = buf_new(a) };
+	struct plan	 plan;
+	const char	*why = talk_open(&talk, a, asked, answer);
+	enum went	 went;
+
+	if (why != NULL)
+		return why;
+	if (strncmp(talk.text, BENCH_CALL, strlen(BENCH_CALL)) == 0)
+		went = bench_call(&r);
+	else {
+		plan_read(b->grammar, a, talk.text, &plan);
+		went = talk_on(&r, b, &plan);
+	}
+	if (went != WENT_CALL)
+		answer->text = buf_text(r.out);
+	return NULL;
+}
+
+/* "bench:call NAME {arguments}": that call, whatever it is, then "ok". */
+static enum went
+bench_call(struct run *r)
+{
+	const char	*text = r->talk->text + strlen(BENCH_CALL);
+	size_t		 n = strcspn(text, " ");
+	struct result	 result;
+
+	run_say(r, "ok");
+	r->began = true;
+	return talk_call(r->talk, arena_memdup(r->arena, text, n),
+	    text[n] == '\0' ? "{}" : text + n + 1, &result) < 0 ? WENT_CALL : WENT_ON;
+}
+
+/* What is said may answer a question of ours; else it is a command, or it is not understood. */
+static enum went
+talk_on(struct run *r, const struct brain *b, struct plan *plan)
+{
+	const char	*said = r->talk->said, *rest, *title;
+	struct command	 c = { .to = "", .filter = "all" };
+	enum went	 went;
+
+	if (question_find(said, ASK_WHICH, &rest)) {
+		r->offered = true;
+		if (which_answered(r, b, rest, &went))
+			return went;
+	}
+	if (question_find(said, ASK_DELETE_ALL, &rest) &&
+	    (plan->n == 0 || text_is_yes(r->grammar, r->talk->text)))
+		return delete_answered(r, b, rest, true);
+	if (question_find(said, ASK_DELETE, &rest) &&
+	    (plan->n == 0 || text_is_yes(r->grammar, r->talk->text)))
+		return delete_answered(r, b, rest, false);
+	if (plan->n > 0)
+		return plan_run(r, b, plan, 0);
+	if (text_is_no(r->grammar, r->talk->text) && strchr(said, '?') != NULL) {
+		run_say(r, "All right, I've changed nothing.");
+		return WENT_STOP;
+	}
+
+	/* The answer to "what should it be called?" is whatever is said. */
+	if (question_find(said, ASK_TITLE, &rest)) {
+		c.kind = CMD_ADD;
+		c.what = words_bare(r->arena, r->talk->text);
+		return command_run(r, b, &c) == WENT_CALL ? WENT_CALL : rest_run(r, b, CMD_ADD);
+	}
+	if (question_find(said, ASK_RENAME, &rest) &&
+	    (title = quoted_end(r->arena, rest, ASK_RENAME_END)) != NULL) {
+		c.kind = CMD_RENAME;
+		c.what = title;
+		c.to = words_bare(r->arena, r->talk->text);
+		return command_run(r, b, &c);
+	}
+	social_lost(r, b->social);
+	return WENT_STOP;
+}
+
+static enum went
+plan_run(struct run *r, const struct brain *b, const struct plan *plan, int from)
+{
+	enum went	 went = WENT_ON;
+	struct buf	*left = buf_new(r->arena);
+	int		 i;
+
+	for (i = from; i < plan->n && went == WENT_ON; i++) {
+		r->began = false;
+		went = command_run(r, b, &plan->v[i]);
+	}
+	if (went == WENT_CALL)
+		return went;
+	for (; i < plan->n; i++)
+		buf_printf(left, "%s\"%s\"", left->n > 0 ? ", " : "", plan->v[i].source);
+	if (plan->rest != NULL)
+		buf_printf(left, "%s\"%s\"", left->n > 0 ? ", " : "", words_line(r->arena, plan->rest));
+	if (left->n > 0)
+		run_say(r, "(Not done yet: %s.)", buf_text(left));
+	return went;
+}
+
+static enum went
+command_run(struct run *r, const struct brain *b, const struct command *c)
+{
+	struct tasks	 t;
+	enum went	 went;
+
+	switch (c->kind) {
+	case CMD_ADD:
+		return deed_add(r, c);
+	case CMD_LIST:
+		return deed_show(r, c);
+	case CMD_COMPLETE:
+		went = find_tasks(r, c, &t);
+		return went == WENT_ON ? deed_complete(r, &t) : went;
+	case CMD_DELETE:
+		went = find_tasks(r, c, &t);
+		return went == WENT_ON ? deed_ask_delete(r, &t) : went;
+	case CMD_RENAME:
+	case CMD_DESCRIBE:
+		return update_run(r, c);
+	default:
+		social_run(r, b->social, c);
+		return c->kind == CMD_UNCLEAR || c->kind == CMD_REOPEN ? WENT_STOP : WENT_ON;
+	}
+}
+
+/* A title may hold " to ": while no task has the words before the first one, the next is tried. */
+static enum went
+update_run(struct run *r, const struct command *c)
+{
+	struct command	 try = *c;
+	struct tasks	 t;
+	const char	*at;
+	enum went	 went;
+	int		 n;
+
+	if (c->kind == CMD_RENAME && *c->to != '\0' && *c->what != '\0' &&
+	    !text_is_it(r->grammar, c->what) &&
+	    text_ordinal(r->grammar, r->arena, c->what, &n) == ORDINAL_NONE) {
+		if ((went = run_list(r)) != WENT_ON)
+			return went;
+		for (at = try.to; at != NULL;) {
+			tasks_match(&r->tasks, r->arena, try.what, false, &t);
+			if (t.n > 0)
+				break;
+			if ((at = strcasestr(try.to, " to ")) != NULL) {
+				try.what = arena_printf(r->arena, "%s to %.*s", try.what,
+				    (int)(at - try.to), try.to);
+				try.to = at + 4;
+			}
+		}
+		if (at == NULL)
+			try = *c;
+	}
+	went = find_tasks(r, &try, &t);
+	if (went != WENT_ON)
+		return went;
+	if (*try.to != '\0')
+		return deed_update(r, &try, &t.v[0]);
+	if (*t.v[0].title == '\0') {
+		if ((went = run_list(r)) != WENT_ON)
+			return went;
+		if (tasks_by_id(&r->tasks, t.v[0].id) == NULL)
+			return find_missing(r, "I couldn't find that task.");
+		t.v[0] = *tasks_by_id(&r->tasks, t.v[0].id);
+	}
+	run_say(r, ASK_RENAME "%s" ASK_RENAME_END, t.v[0].title);
+	return WENT_STOP;
+}
+
+/* A question stands at the beginning of a line; a title cannot get there. */
+static bool
+question_find(const char *said, const char *mark, const char **rest)
+{
+	for (const char *p = said; (p = strstr(p, mark)) != NULL; p++)
+		if (p == said || p[-1] == '\n') {
+			*rest = p + strlen(mark);
+			return true;
+		}
+	return false;
+}
+
+/* The text before the last `end` on the line. */
+static const char *
+quoted_end(struct arena *a, const char *text, const char *end)
+{
+	const char	*line = arena_memdup(a, text, strcspn(text, "\n")), *at = NULL;
+
+	for (const char *p = line; (p = strstr(p, end)) != NULL; p++)
+		at = p;
+	return at == NULL ? NULL : arena_memdup(a, line, (size_t)(at - line));
+}
+
+/* Yes, no, or something else after "Do you want me to delete …?" */
+static enum went
+delete_answered(struct run *r, const struct brain *b, const char *rest, bool all)
+{
+	struct tasks	 t = { 0 };
+	struct task	*task;
+	const char	*title, *of, *line;
+	enum went	 went;
+	int		 skip = 0;
+
+	if (text_is_no(r->grammar, r->talk->text)) {
+		run_say(r, all ? "All right, I've kept them." : "All right, I've kept it.");
+		return WENT_STOP;
+	}
+	if (!text_is_yes(r->grammar, r->talk->text)) {
+		run_say(r, "Please answer yes or no.\n%s%.*s", all ? ASK_DELETE_ALL : ASK_DELETE,
+		    (int)(all ? strlen(rest) : strcspn(rest, "\n")), rest);
+		return WENT_STOP;
+	}
+	if ((went = run_list(r)) != WENT_ON)
+		return went;
+
+	t.v = arena_array(r->arena, struct task, ANSWER_CALLS_MAX);
+	if (!all) {
+		of = quoted_end(r->arena, rest, "\" (number ");
+		title = of != NULL ? of : quoted_end(r->arena, rest, "\"?");
+		if (of != NULL)
+			skip = atoi(rest + strlen(of) + strlen("\" (number ")) - 1;
+		task = title == NULL ? NULL : tasks_by_line(&r->tasks, r->arena, title, skip);
+		if (task != NULL && strcmp(task->title, title) == 0)
+			t.v[t.n++] = *task;
+	}
+	for (int i = 1; all && t.n < ANSWER_CALLS_MAX &&
+	    (line = shown_line(r->arena, rest, i, &skip)) != NULL; i++)
+		if ((task = tasks_by_line(&r->tasks, r->arena, line, skip)) != NULL)
+			t.v[t.n++] = *task;
+	if (t.n == 0)
+		return find_missing(r, "I couldn't find that any more.");
+	r->began = true;
+	went = deed_delete(r, &t);
+	return went == WENT_ON ? rest_run(r, b, CMD_DELETE) : went;
+}
+
+/* A choice from the numbered list.  False: it is none, so it may be a new command. */
+static bool
+which_answered(struct run *r, const struct brain *b, const char *rest, enum went *went)
+{
+	struct command	 c;
+	struct tasks	 t;
+	struct task	*task;
+	const char	*line;
+	int		 nth, same;
+
+	if (!which_command(r, rest, &c))
+		return false;
+	if (text_is_no(r->grammar, r->talk->text)) {
+		run_say(r, "All right, I've changed nothing.");
+		*went = WENT_STOP;
+		return true;
+	}
+	if (!line_is_chosen(r, words_bare(r->arena, r->talk->text), &nth))
+		return false;
+	if ((*went = run_list(r)) != WENT_ON)
+		return true;
+	line = shown_line(r->arena, r->talk->said, nth, &same);
+	task = line == NULL ? NULL : tasks_by_line(&r->tasks, r->arena, line, same);
+	if (task == NULL) {
+		*went = find_missing(r, "I couldn't find that one in the list.");
+		return true;
+	}
+	t = (struct tasks){ .v = task, .n = 1 };
+	if (c.kind == CMD_COMPLETE)
+		*went = deed_complete(r, &t);
+	else if (c.kind == CMD_DELETE)
+		*went = deed_ask_delete(r, &t);
+	else if (*c.to != '\0')
+		*went = deed_update(r, &c, task);
+	else {
+		run_say(r, ASK_RENAME "%s" ASK_RENAME_END, task->title);
+		*went = WENT_STOP;
+	}
+	if (*went == WENT_ON)
+		*went = rest_run(r, b, c.kind);
+	return true;
+}
+
+/* What the question was about. */
+static bool
+which_command(struct run *r, const char *rest, struct command *c)
+{
+	*c = (struct command){ .what = "", .to = "", .filter = "all" };
+	if (strncmp(rest, WHICH_COMPLETE, strlen(WHICH_COMPLETE)) == 0)
+		c->kind = CMD_COMPLETE;
+	else if (strncmp(rest, WHICH_DELETE, strlen(WHICH_DELETE)) == 0)
+		c->kind = CMD_DELETE;
+	else if (strncmp(rest, WHICH_RENAME, strlen(WHICH_RENAME)) == 0)
+		c->kind = CMD_RENAME;
+	else if (strncmp(rest, WHICH_RENAME_TO, strlen(WHICH_RENAME_TO)) == 0) {
+		c->kind = CMD_RENAME;
+		c->to = quoted_end(r->arena, rest + strlen(WHICH_RENAME_TO), "\"?");
+	} else if (strncmp(rest, WHICH_DESCRIBE, strlen(WHICH_DESCRIBE)) == 0) {
+		c->kind = CMD_DESCRIBE;
+		c->to = quoted_end(r->arena, rest + strlen(WHICH_DESCRIBE), "\"?");
+	}
+	return c->kind != CMD_NONE && c->to != NULL;
+}
+
+/* By number, by place, or by a title that only one line begins with or holds. */
+static bool
+line_is_chosen(struct run *r, const char *text, int *nth)
+{
+	const char	*want = words_fold(r->arena, text), *line, *folded;
+	int		 same, exact = 0, part = 0, parts = 0;
+
+	if (text_ordinal(r->grammar, r->arena, text, nth) != ORDINAL_NONE)
+		return true;
+	for (int i = 1; (line = shown_line(r->arena, r->talk->said, i, &same)) != NULL; i++) {
+		folded = words_fold(r->arena, line);
+		if (exact == 0 && strncmp(folded, want, strlen(want)) == 0 &&
+		    (folded[strlen(want)] == '\0' || strncmp(folded + strlen(want), " (done)", 7) == 0 ||
+		    folded[strlen(want)] == ':'))
+			exact = i;
+		if (*want != '\0' && strstr(folded, want) != NULL) {
+			part = i;
+			parts++;
+		}
+	}
+	*nth = exact != 0 ? exact : parts == 1 ? part : 0;
+	return *nth != 0;
+}
+
+/* What the user had asked for behind the command that needed the question. */
+static enum went
+rest_run(struct run *r, const struct brain *b, enum command_kind kind)
+{
+	struct plan	 plan;
+
+	plan_read(r->grammar, r->arena, r->talk->before, &plan);
+	for (int i = 0; i < plan.n; i++)
+		if (plan.v[i].kind == kind)
+			return plan_run(r, b, &plan, i + 1);
+	return WENT_ON;
+}
