@@ -98,7 +98,7 @@ start_nginx() {
 	as_run mkdir -p -m 0700 "$dir"
 	limit=$(ulimit -Hn)
 	[ "$limit" != unlimited ] && [ "$limit" -lt 32768 ] || limit=32768
-	before=$(as_run cat "$dir/nginx.conf" "$dir/parley.conf" 2>/dev/null | sha256sum)
+	before=$(as_run cat "$dir/nginx.conf" "$dir/parley.conf" 2>/dev/null | sha256sum) || true
 	sed "s|worker_rlimit_nofile .*;|worker_rlimit_nofile $limit;|" "$TOP/conf/nginx/nginx.conf" | put "$dir/nginx.conf"
 	sed -e "s|listen 80;|listen 127.0.0.1:$PORT backlog=4096;|" \
 	    -e "s|unix:/run/parley/parley.sock|unix:$DATA/parley.sock|" \
