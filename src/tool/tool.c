@@ -44,6 +44,7 @@ static int	 reader_start(const struct conf *);
 static void	 reader(void *);
 static struct kept *table_read(struct job *);
 static void	 table_fill(struct kept *, struct pg_rows *);
+static const char *compact(struct arena *, const char *);
 static void	 table_json(struct kept *);
 static void	 table_use(struct kept *, const struct conf *);
 static void	 waiters_wake(bool failed);
@@ -187,20 +188,31 @@ table_fill(struct kept *k, struct pg_rows *rows)
 			log_say(LOG_WARN, "tool_left_out", "no model would take this name: %s", name);
 			continue;
 		}
-		text = pg_text(rows, i, "schema");
-		if (text == NULL || !json_valid(text, strlen(text), NULL) || *text != '{') {
+		if ((text = compact(k->arena, pg_text(rows, i, "schema"))) == NULL) {
 			log_say(LOG_WARN, "tool_left_out", "its schema is no JSON object: %s", name);
 			continue;
 		}
 		t->tools[t->ntools++] = (struct tool){
 			.name = arena_strdup(k->arena, name),
 			.description = arena_strdup(k->arena, pg_text(rows, i, "description")),
-			.schema = arena_strdup(k->arena, text),
+			.schema = text,
 			.risk = risk(pg_text(rows, i, "risk")),
 			.confirm = pg_bool(rows, i, "confirm"),
 		};
 	}
 	qsort(t->tools, (size_t)t->ntools, sizeof *t->tools, by_name);
+}
+
+/* The database writes blanks that each request would pay for.  NULL: no JSON object. */
+static const char *
+compact(struct arena *to, const char *text)
+{
+	struct arena	*a = arena_open();
+	json_object	*o = text != NULL ? json_read(a, text, strlen(text), NULL) : NULL;
+
+	text = json_object_is_type(o, json_type_object) ? arena_strdup(to, json_text(o)) : NULL;
+	arena_close(&a);
+	return text;
 }
 
 /* Once for all requests of this table. */
