@@ -4,8 +4,10 @@
  * One table in conf.c says key, type, range, default and whether SIGHUP changes it; the sample file and the man
  * page are checked against it by a test.  PARLEY_SECTION_KEY in the
  * environment overrides the file; a few names that everybody uses
- * (DATABASE_URL, OPENAI_API_KEY, …) are taken where the own name is absent.
- * Secrets come from a *_file or from the environment, never from argv.
+ * (DATABASE_URL, OPENAI_API_KEY, …) are taken where neither says anything.
+ * An empty value counts as none.  Secrets come from a *_file or from the environment,
+ * never from argv or the file itself; what was read is taken out of the environment.
+ * Relative paths in the file are meant from its own directory.
  *
  * A loaded configuration is never changed.  conf_load() makes a new one; jobs
  * that run keep the one they started with, so old ones are kept for the life of
@@ -124,7 +126,7 @@ bool	 conf_list_has(const char *list, const char *word);
 /* Takes the next word of a list; false at its end.  *at starts as the list. */
 bool	 conf_list_next(const char **at, char *word, int size);
 
-/* Every key of the table as "section.key<TAB>type<TAB>default<TAB>environment", for the documentation test. */
+/* Every key of the table as "section.key<TAB>type<TAB>default<TAB>environment<TAB>well-known name<TAB>reload|restart", for the documentation test. */
 void	 conf_keys(FILE *);
 
 #endif
