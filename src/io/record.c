@@ -38,6 +38,14 @@ record_is_over(const struct record *r)
 	return r->ended && !r->beyond && r->padding == 0;
 }
 
+size_t
+record_rest(const struct record *r)
+{
+	if (r->content > 0 || r->padding > 0)
+		return r->content + r->padding;
+	return sizeof r->head - r->nhead;
+}
+
 /* Section 3.3: version, type, request id, content length, padding length, reserved. */
 static bool
 header_pass(struct record *r)

@@ -42,4 +42,7 @@ bool	 record_pass(struct record *, const void *, size_t);
 /* Is the request complete, and the connection exactly between two requests? */
 bool	 record_is_over(const struct record *);
 
+/* How many bytes can be read without reading into the next record. */
+size_t	 record_rest(const struct record *);
+
 #endif

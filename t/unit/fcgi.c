@@ -384,6 +384,7 @@ test_keep(void)
 {
 	struct buf	 b = { 0 };
 	int		 fd = peer(), rc, gone;
+	char		*body;
 	int64_t		 at;
 
 	for (int i = 1; i <= 3; i++) {
@@ -392,6 +393,13 @@ test_keep(void)
 		(void)push(fd, b.p, b.n);
 		ok(strcmp(answer(fd), "rc=0 n=5 again") == 0, "request %d on a kept connection", i);
 	}
+	body = calloc(1, 100001);
+	memset(body, 'u', 100000);
+	buf_clear(&b);
+	put_request(&b, "/active", body, 100000, true);
+	(void)push(fd, b.p, b.n);
+	is_text(answer(fd), "active=1", "a body may be left unread");
+	free(body);
 	buf_clear(&b);
 	put_request(&b, "/early", "", 0, true);
 	(void)push(fd, b.p, b.n);
