@@ -90,6 +90,34 @@ job_forgive(struct job *job)
 	job->retry_after = 0;
 }
 
+struct job_failure
+job_failure_take(struct job *job)
+{
+	struct job_failure	 f = {
+		.fail = job->fail,
+		.sentence = job->sentence,
+		.field = job->field,
+		.detail = job->detail,
+		.where = job->where,
+		.retry_after = job->retry_after,
+	};
+
+	job_forgive(job);
+	return f;
+}
+
+int
+job_failure_put(struct job *job, const struct job_failure *f)
+{
+	job->fail = f->fail;
+	job->sentence = f->sentence;
+	job->field = f->field;
+	job->detail = f->detail;
+	job->where = f->where;
+	job->retry_after = f->retry_after;
+	return -1;
+}
+
 int
 job_wait(struct job *job, int64_t until)
 {
