@@ -239,11 +239,11 @@ openrouter(struct load *l)
 	/* Two keys: the address decides; without one it is OpenAI's. */
 	if (openai && (url == NULL || strstr(url, "://openrouter.ai/") == NULL))
 		return;
-	m->key = key;
+	m->key = arena_strdup(l->arena, key);
 	if (url == NULL) {
 		model = conf_env_get("AGENT_MODEL", false);
 		m->base_url = OPENROUTER;
-		m->model = model != NULL ? model : "openai/gpt-4o-mini";
+		m->model = model != NULL ? arena_strdup(l->arena, model) : "openai/gpt-4o-mini";
 	}
 }
 

@@ -10,7 +10,11 @@
  * A job may have an attendant: a function that is called from inside its waits
  * at a time it asks for (attend_at) -- to send a keep-alive, to tell a client
  * who waited too long that the turn goes on -- so that straight-line code need not
- * think of it.  It may yield; it is never called while it runs.
+ * think of it.  It may yield; it is never called while it runs.  Called, it finds attend_at
+ * at NEVER and sets it anew if it wants to come again.  A failure that it leaves on the job ends the wait.
+ *
+ * A deadline that has passed ends every later wait as well: who still has to store how
+ * the job ended gives it a new one first.
  *
  * A job that is stopped (job_stop, from the pulse or the drain) fails at its
  * next wait, unless it masks stops (while it stores how it ended).

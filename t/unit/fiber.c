@@ -107,7 +107,7 @@ static void
 overflows(void *arg)
 {
 	(void)arg;
-	_exit(overflow(0) & 1);
+	_exit(overflow(0) & 0);
 }
 
 static void
@@ -125,7 +125,7 @@ test_guard(void)
 		_exit(0);
 	}
 	(void)waitpid(pid, &status, 0);
-	ok(WIFSIGNALED(status) || WEXITSTATUS(status) > 1, "the guard page ends a fiber that goes too deep");
+	ok(status != 0, "the guard page ends a fiber that goes too deep");
 }
 
 int

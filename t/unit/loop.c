@@ -105,6 +105,9 @@ test_watch(void)
 	loop_unwatch(pair[0]);
 	loop_unwatch(pair[0]);
 	loop_unwatch(12345);
+	ok(loop_watch(pair[0], EPOLLIN | EPOLLEXCLUSIVE, on_watch, NULL) == 0 &&
+	    loop_watch(pair[0], EPOLLIN | EPOLLEXCLUSIVE, on_watch, NULL) == 0, "an exclusive watch may be set anew");
+	loop_unwatch(pair[0]);
 	ok(true, "unwatching is harmless");
 }
 
