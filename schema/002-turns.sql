@@ -191,14 +191,15 @@ CREATE FUNCTION parley.calls_json(p_user text, p_conversation uuid, p_turn int, 
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
 	RETURN (SELECT json_agg(json_build_object('id', c.id, 'call_id', c.call_id, 'tool_name', c.tool_name,
-	                   'parameters', c.parameters, 'broken', c.broken, 'result', c.result, 'is_error', c.is_error,
+	                   'parameters', c.parameters::text, 'broken', c.broken, 'result', c.result::text,
+	                   'is_error', c.is_error,
 	                   'executed_at', parley.utc(c.executed_at), 'duration_ms', c.duration_ms) ORDER BY c.pos)
 	          FROM parley.tool_calls c
 	         WHERE c.user_id = p_user AND c.conversation_id = p_conversation
 	           AND c.turn = p_turn AND c.run = p_run AND c.idx = p_idx);
 END
 $$;
-COMMENT ON FUNCTION parley.calls_json IS 'The calls of a message, for the worker: everything it needs to tell model and client.';
+COMMENT ON FUNCTION parley.calls_json IS 'The calls of a message, for the worker; parameters and result are JSON texts inside strings, so that they come through as they are.';
 
 CREATE FUNCTION parley.turn_step(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_id uuid, p_content text, p_raw json, p_source text, p_model text,

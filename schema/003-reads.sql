@@ -145,7 +145,7 @@ COMMENT ON FUNCTION parley.conversation_delete IS
     'Deletes a conversation and all that is in it; false: there is none. A turn that runs meets its fence at its next write, and its pulse tells it to stop.';
 
 CREATE FUNCTION parley.turn_read(p_user text, p_conversation uuid, p_turn int)
-RETURNS TABLE (state text, error_code text, sentence text, model text, ended_at text, input_tokens bigint,
+RETURNS TABLE (turn_state text, error_code text, sentence text, model text, ended_at text, input_tokens bigint,
     output_tokens bigint, turn int, run int, idx int, id uuid, role text, content text, raw json, source text,
     interrupted boolean, created_at text, calls json)
 LANGUAGE plpgsql AS $$

@@ -248,7 +248,7 @@ BEGIN
 		v_since := clock_timestamp();
 		SELECT f.id INTO v_id FROM parley.tool_functions(v_call.tool_name) f;
 		v_error := CASE WHEN v_id IS NULL THEN format('There is no tool %s.', left(v_call.tool_name, 64))
-		    WHEN v_call.broken IS NOT NULL OR json_typeof(v_call.parameters) <> 'object'
+		    WHEN json_typeof(v_call.parameters) <> 'object'
 		    THEN 'The arguments are not a JSON object.'
 		    ELSE parley.tool_refuse(v_id, v_call.parameters, p_user) END;
 		IF v_error IS NULL THEN

@@ -4,6 +4,7 @@
  * Once a second, while there are turns that have run for a second or more, ONE statement renews the leases of all
  * of them, stores the partial text of those that stream, and learns which must stop (asked to, taken over, or their rows are gone).
  * It has a connection of its own.  Nothing here is needed for correctness: fences are checked by every write.
+ * A turn that is storing its end (job->masked) is not stopped any more.
  */
 #ifndef PARLEY_CHAT_PULSE_H
 #define PARLEY_CHAT_PULSE_H
@@ -18,6 +19,7 @@ struct pulse_turn {			/* belongs to the turn that joined */
 	struct job	*job;		/* job_stop()ped when the turn must stop */
 	const struct buf *partial;	/* text of the present step so far; NULL: none */
 	int64_t		 since;
+	int		 place;		/* in the statement under way, from 1; 0: not in it */
 	struct pulse_turn *next, **link;
 };
 

@@ -1,0 +1,29 @@
+/*
+ * rows -- what the database answers, as the structs of the program.
+ *
+ * Both statements that bring messages select ROWS_MESSAGE first, in that order, so columns are found by
+ * number: a history has fifty rows, and looking up names costs more than reading them.
+ *
+ * Texts point into the result, which belongs to the job's arena.  Nothing yields.
+ */
+#ifndef PARLEY_CHAT_ROWS_H
+#define PARLEY_CHAT_ROWS_H
+
+#include "io/pg.h"
+#include "model/message.h"
+
+struct buf;
+struct job;
+
+#define ROWS_MESSAGE	"turn, run, idx, id, role, content, raw, source, turn_state, error_code, interrupted, created_at, calls"
+#define ROWS_MESSAGE_COLUMNS	13
+
+int	 rows_message(struct job *, const struct pg_rows *, int row, struct message *);	/* -1: internal_error */
+
+/* The literal of a PostgreSQL array, element by element; NULL is NULL.  NUL bytes, which no text has, are left out. */
+void	 rows_array_add(struct buf *, const char *, size_t);
+const char *rows_array_end(struct buf *);
+/* Reads up to n numbers of an array's literal; what is missing is 0. */
+void	 rows_array_ints(const char *, int64_t *, int n);
+
+#endif

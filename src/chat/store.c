@@ -1,0 +1,305 @@
+#include "chat/store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "chat/rows.h"
+#include "io/json.h"
+#include "io/pg.h"
+#include "model/client.h"
+#include "run/deadline.h"
+#include "run/job.h"
+
+/* A short absence of the database (a restart, a failover) ends no turn that runs. */
+#define AWAY_MS		10000
+#define BACKOFF_MS	100
+#define BACKOFF_MAX_MS	1000
+#define DEADLOCKS_MAX	3
+
+static const char *models_array(struct job *);
+static int	 begin_outcome(struct job *, const struct pg_rows *, const struct store_begin *, struct store_begun *);
+static int	 begin_read(struct job *, const struct pg_rows *, struct store_begun *);
+static const char *calls_array(struct job *, const struct message *);
+static int	 call_read(struct job *, const struct pg_rows *, struct call *);
+static int	 write_turn(struct job *, enum pg_use, int64_t, struct pg_rows *, const char *,
+		    const char *const *, int);
+static int	 write_failed(struct job *, const struct pg_rows *, int64_t, int);
+static int	 wait_ms(struct job *, int64_t);
+
+#define COUNT(a)	((int)(sizeof (a) / sizeof (a)[0]))
+
+/* What every write of a turn begins with. */
+#define KEY(job, k)	(k)->user, (k)->conversation_id, pg_num((job), (k)->turn), pg_num((job), (k)->run), \
+			pg_num((job), (k)->fence)
+
+int
+store_begin(struct job *job, const struct store_begin *in, struct store_begun *out)
+{
+	const struct conf	*conf = job->conf;
+	struct pg_rows		 rows;
+	int			 rc;
+
+	for (int i = 0; i < DEADLOCKS_MAX; i++) {
+		rc = pg_query(job, PG_TURN, &rows,
+		    "SELECT " ROWS_MESSAGE ", outcome, conversation_id, fence, local_time, holds"
+		    "  FROM parley.turn_begin($1::text, $2::uuid, $3::uuid, $4::boolean, $5::uuid, $6::text,"
+		    "       $7::text, $8::text[], $9::int, $10::int, $11::int, $12::int)",
+		    in->user, in->conversation_id, in->new_id, pg_flag(in->create_unknown), in->message_id,
+		    in->content, in->time_zone, models_array(job), pg_num(job, conf->turn_history_messages),
+		    pg_num(job, conf->turn_history_tokens), pg_num(job, conf->turn_deadline),
+		    pg_num(job, conf->turn_lease));
+		if (rc == 0)
+			return begin_outcome(job, &rows, in, out);
+
+		/* Two that met in a circle, as a deletion can: one of them was let go, and asks again. */
+		if (strcmp(rows.sqlstate, "40P01") != 0)
+			break;
+		job_forgive(job);
+	}
+	/* The only value here that PostgreSQL itself judges. */
+	if (strcmp(rows.sqlstate, "22023") == 0) {
+		job_forgive(job);
+		return job_fail_field(job, "time_zone", "This is not a time zone that is known here.");
+	}
+	return job->fail != FAIL_NONE ? -1 : job_fail(job, FAIL_INTERNAL_ERROR, NULL);
+}
+
+/* What model_holds() wants to know of each model. */
+static const char *
+models_array(struct job *job)
+{
+	struct buf	*b = buf_new(job->arena);
+
+	for (int i = 0; i < job->conf->nmodels; i++) {
+		const struct conf_model	*m = &job->conf->models[i];
+		const char		*name = arena_printf(job->arena, "%s %s", m->base_url, m->model);
+
+		rows_array_add(b, name, strlen(name));
+	}
+	return rows_array_end(b);
+}
+
+static int
+begin_outcome(struct job *job, const struct pg_rows *rows, const struct store_begin *in, struct store_begun *out)
+{
+	const char	*outcome = rows->n > 0 ? pg_text(rows, 0, "outcome") : "";
+	const char	*id;
+
+	if (strcmp(outcome, "not_found") == 0)
+		return job_fail(job, FAIL_CONVERSATION_NOT_FOUND, NULL);
+	if (rows->n == 0 || (id = pg_text(rows, 0, "conversation_id")) == NULL)
+		return job_fail(job, FAIL_INTERNAL_ERROR, NULL);
+	if (strcmp(outcome, "busy") == 0) {
+		memccpy(job->conversation_id, id, '\0', sizeof job->conversation_id);
+		job->turn = (int)pg_int(rows, 0, "turn");
+		return job_fail(job, FAIL_CONVERSATION_BUSY, NULL);
+	}
+	out->key.user = in->user;
+	memccpy(out->key.conversation_id, id, '\0', sizeof out->key.conversation_id);
+	return begin_read(job, rows, out);
+}
+
+static int
+begin_read(struct job *job, const struct pg_rows *rows, struct store_begun *out)
+{
+	int	 last = rows->n - 1;
+
+	out->nhistory = rows->n;
+	out->history = arena_array(job->arena, struct message, rows->n);
+	for (int i = 0; i < rows->n; i++)
+		if (rows_message(job, rows, i, &out->history[i]) < 0)
+			return -1;
+
+	out->key.turn = out->history[last].turn;
+	out->key.run = out->history[last].run;
+	out->key.fence = pg_int(rows, last, "fence");
+	out->created_at = out->history[last].created_at;
+	out->local_time = pg_text(rows, last, "local_time");
+	out->holds = arena_array(job->arena, int64_t, job->conf->nmodels);
+	rows_array_ints(pg_text(rows, last, "holds"), out->holds, job->conf->nmodels);
+	return 0;
+}
+
+int
+store_step(struct job *job, const struct turn_key *k, struct message *m, const struct answer *a)
+{
+	struct pg_rows	 rows;
+	const char	*params[] = {
+		KEY(job, k), pg_num(job, m->index), m->id, m->content, m->raw, m->model, a->model_name,
+		pg_num(job, a->input_tokens), pg_num(job, a->output_tokens), calls_array(job, m)
+	};
+
+	if (write_turn(job, PG_TURN, deadline_ms(AWAY_MS), &rows,
+	    "SELECT parley.turn_step($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::uuid, $8::text,"
+	    "       $9::json, $10::text, $11::text, $12::bigint, $13::bigint, $14::json)", params, COUNT(params)) < 0)
+		return -1;
+	m->created_at = pg_col(&rows, 0, 0);
+	return 0;
+}
+
+static const char *
+calls_array(struct job *job, const struct message *m)
+{
+	struct buf	*b = buf_new(job->arena);
+
+	jw_open(b, '[');
+	for (int i = 0; i < m->ncalls; i++) {
+		const struct call	*c = &m->calls[i];
+
+		jw_open(b, '{');
+		jw_key(b, "id"), jw_string(b, c->id);
+		jw_key(b, "call_id"), jw_string(b, c->call_id);
+		jw_key(b, "tool_name"), jw_string(b, c->tool_name);
+		jw_key(b, "parameters"), jw_raw(b, c->parameters);
+		jw_key(b, "broken"), jw_string(b, c->broken);
+		jw_close(b, '}');
+	}
+	jw_close(b, ']');
+	return buf_text(b);
+}
+
+int
+store_tool_run(struct job *job, const struct turn_key *k, int index, int position, struct call *c)
+{
+	struct pg_rows	 rows;
+	const char	*params[] = {
+		KEY(job, k), pg_num(job, index), pg_num(job, position), pg_num(job, job->conf->tools_max_result)
+	};
+
+	/* Asking twice is harmless: the second time there is a result. */
+	if (write_turn(job, PG_TOOL, deadline_ms(AWAY_MS), &rows,
+	    "SELECT result, is_error, executed_at, duration_ms, error_state"
+	    "  FROM parley.tool_run($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::int, $8::int)",
+	    params, COUNT(params)) < 0)
+		return -1;
+	return call_read(job, &rows, c);
+}
+
+int
+store_tool_answer(struct job *job, const struct turn_key *k, int index, int position, struct call *c)
+{
+	struct pg_rows	 rows;
+	const char	*params[] = {
+		KEY(job, k), pg_num(job, index), pg_num(job, position), c->result, pg_flag(c->is_error)
+	};
+
+	if (write_turn(job, PG_TURN, deadline_ms(AWAY_MS), &rows,
+	    "SELECT result, is_error, executed_at, duration_ms, error_state"
+	    "  FROM parley.tool_answer($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::int,"
+	    "       $8::json, $9::boolean)", params, COUNT(params)) < 0)
+		return -1;
+	return call_read(job, &rows, c);
+}
+
+static int
+call_read(struct job *job, const struct pg_rows *rows, struct call *c)
+{
+	const char	*state;
+
+	if (rows->n == 0)
+		return job_fail(job, FAIL_INTERNAL_ERROR, NULL);
+	c->result = pg_text(rows, 0, "result");
+	c->is_error = pg_bool(rows, 0, "is_error");
+	c->executed_at = pg_text(rows, 0, "executed_at");
+	c->duration_ms = pg_int(rows, 0, "duration_ms");
+
+	/* What a tool says of itself (P0001) is for the model; anything else its author should know. */
+	state = pg_text(rows, 0, "error_state");
+	if (state != NULL && strcmp(state, "P0001") != 0 && job_log(job, LOG_WARN, "tool_failed")) {
+		log_str("tool", c->tool_name);
+		log_str("sqlstate", state);
+		log_int("duration_ms", c->duration_ms);
+		log_end();
+	}
+	return 0;
+}
+
+int
+store_end(struct job *job, const struct turn_key *k, struct store_end *end)
+{
+	static const struct message	 none;
+	const struct message		*m = end->reply != NULL ? end->reply : &none;
+	struct pg_rows			 rows;
+	bool				 masked = job->masked;
+	int				 rc;
+	const char			*params[] = {
+		KEY(job, k), end->state, end->error_code, end->sentence, pg_num(job, m->index), m->id, m->content,
+		m->raw, m->model, pg_flag(m->interrupted), end->model, pg_num(job, end->input_tokens),
+		pg_num(job, end->output_tokens), end->timings
+	};
+
+	/* Whoever wants it to stop gets what he wants: it ends. */
+	job->masked = true;
+	rc = write_turn(job, PG_TURN, job->deadline, &rows,
+	    "SELECT parley.turn_end($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::text, $7::text, $8::text,"
+	    "       $9::int, $10::uuid, $11::text, $12::json, $13::text, $14::boolean, $15::text, $16::bigint,"
+	    "       $17::bigint, $18::json)", params, COUNT(params));
+	job->masked = masked;
+	if (rc < 0)
+		return -1;
+	if (end->reply != NULL)
+		end->reply->created_at = pg_col(&rows, 0, 0);
+	return 0;
+}
+
+int
+store_hold(struct job *job, int model, int64_t ms)
+{
+	const struct conf_model	*m = &job->conf->models[model];
+	struct pg_rows		 rows;
+
+	return pg_query(job, PG_TURN, &rows, "SELECT parley.fact_set($1::text, '', $2::bigint)",
+	    arena_printf(job->arena, "hold:%s %s", m->base_url, m->model), pg_num(job, ms));
+}
+
+/*
+ * yields.  All writes of a turn may be said again: each finds out by itself whether it was done.  So
+ * while the database is away, or the fate of a statement is not known, it is said again until `until`.
+ */
+static int
+write_turn(struct job *job, enum pg_use use, int64_t until, struct pg_rows *rows, const char *sql,
+    const char *const *params, int nparams)
+{
+	for (int tries = 0;; tries++) {
+		if (pg_query_n(job, use, rows, sql, params, nparams) == 0)
+			return 0;
+		if (write_failed(job, rows, until, tries) < 0)
+			return -1;
+	}
+}
+
+/* yields.  0: it is to be tried again, now. */
+static int
+write_failed(struct job *job, const struct pg_rows *rows, int64_t until, int tries)
+{
+	int64_t	 pause = tries < 4 ? BACKOFF_MS << tries : BACKOFF_MAX_MS;
+
+	if (strcmp(rows->sqlstate, "PF001") == 0) {
+		job_forgive(job);
+		job->stop = JOB_FENCED;
+		return job_fail(job, FAIL_TURN_ABANDONED, NULL);
+	}
+	if (strcmp(rows->sqlstate, "40P01") == 0 && tries < DEADLOCKS_MAX) {
+		job_forgive(job);
+		return 0;
+	}
+	if (job->fail != FAIL_DATABASE_UNAVAILABLE || until < deadline_ms(pause))
+		return -1;
+	job_forgive(job);
+	return wait_ms(job, pause);
+}
+
+/* yields.  -1: the job has failed. */
+static int
+wait_ms(struct job *job, int64_t ms)
+{
+	int64_t	 until = deadline_ms(ms);
+
+	while (now_us() < until)
+		if (job_wait(job, until) < 0 && job->fail != FAIL_NONE)
+			return -1;
+	return 0;
+}
