@@ -308,3 +308,12 @@ END
 $$;
 COMMENT ON FUNCTION parley.fact_claim IS 'The right to do what must be done at most once in so many milliseconds; and the milliseconds since it was last given.';
 RESET ROLE;
+
+-- `parleyctl migrate` has made its list before it came here; `parleyctl check` reads it as the worker.
+DO $$
+BEGIN
+	IF to_regclass('parley.migrations') IS NOT NULL THEN
+		GRANT SELECT ON parley.migrations TO parley_worker;
+	END IF;
+END
+$$;

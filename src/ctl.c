@@ -1,0 +1,240 @@
+#include "config.h"
+
+#include "ctl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "auth/claims.h"
+#include "auth/token.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "chat/migrate.h"
+
+/* A token for trying things out should not outlive the week it was made in; a day serves most. */
+#define TTL_DEFAULT	86400
+#define TTL_MAX		(366 * 86400L)
+
+#define SCHEMA_DIR	PARLEY_DATADIR "/schema"
+
+struct command {
+	const char	*name;
+	const char	*arguments;
+	const char	*about;
+	int		(*run)(int argc, char **argv);	/* argv[0] is the command; the program's exit status */
+};
+
+static int	 cmd_migrate(int, char **);
+static int	 cmd_token(int, char **);
+static int	 cmd_check(int, char **);
+static int	 cmd_conf(int, char **);
+
+static const struct command commands[] = {
+	{ "migrate", "[--schema DIR]", "bring the database up to date (as database.owner_url)", cmd_migrate },
+	{ "token", "[--ttl SECONDS] USER", "print a token for a user, signed with auth.secret (a day)", cmd_token },
+	{ "check", "[--schema DIR]", "say what is wrong with configuration, keys, database and model", cmd_check },
+	{ "conf", "", "print every key of the configuration: key, type, default, environment", cmd_conf },
+};
+
+/* Given with -c; NULL: what conf_load() finds. */
+static const char	*conf_path;
+
+static void
+usage(FILE *to)
+{
+	fprintf(to, "usage: parleyctl [-c FILE] COMMAND …\n\n");
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		fprintf(to, "  %-8s %-21s %s\n", commands[i].name, commands[i].arguments, commands[i].about);
+	fprintf(to, "\n"
+	    "  -c, --config FILE   the configuration (else PARLEY_CONF, else " PARLEY_SYSCONFDIR "/parley.conf)\n"
+	    "  --schema DIR        the SQL files (else " SCHEMA_DIR ")\n"
+	    "  --version, --help\n");
+}
+
+/* For a command line that makes no sense. */
+static int
+misused(const struct command *c)
+{
+	fprintf(stderr, "usage: parleyctl %s %s\n", c->name, c->arguments);
+	return 2;
+}
+
+static const struct command *
+command_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+static const struct conf *
+conf_read(void)
+{
+	struct buf		 why = { 0 };
+	const struct conf	*conf = conf_load(conf_path, &why);
+
+	if (conf == NULL)
+		fputs(buf_text(&why), stderr);
+	buf_free(&why);
+	return conf;
+}
+
+/* The one option that migrate and check have; -1: something else was there. */
+static int
+schema_option(int argc, char **argv, const char **dir)
+{
+	static const struct option	 options[] = { { "schema", required_argument, NULL, 's' }, { 0 } };
+	int				 c;
+
+	*dir = SCHEMA_DIR;
+	optind = 0;
+	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		if (c != 's')
+			return -1;
+		*dir = optarg;
+	}
+	return optind == argc ? 0 : -1;
+}
+
+static int
+cmd_migrate(int argc, char **argv)
+{
+	const struct conf	*conf;
+	const char		*dir, *url;
+
+	if (schema_option(argc, argv, &dir) < 0)
+		return misused(command_find("migrate"));
+	if ((conf = conf_read()) == NULL)
+		return 1;
+	url = conf->database_owner_url != NULL ? conf->database_owner_url : conf->database_url;
+	if (url == NULL) {
+		fprintf(stderr, "parleyctl: neither database.owner_url nor database.url is set\n");
+		return 1;
+	}
+	return migrate_run(url, dir, stdout) < 0 ? 1 : 0;
+}
+
+static bool
+seconds_read(const char *text, long *seconds)
+{
+	char	*end;
+
+	errno = 0;
+	*seconds = strtol(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0' && *seconds > 0 && *seconds <= TTL_MAX;
+}
+
+static int
+token_print(const struct conf *conf, const char *user, long seconds)
+{
+	struct buf	 token = { 0 };
+
+	if (!user_is_sane(user)) {
+		fprintf(stderr, "parleyctl: a user is 1 to %d bytes of UTF-8 without control characters\n", USER_MAX);
+		return 1;
+	}
+	if (token_make(conf, user, seconds, &token) < 0) {
+		fprintf(stderr, "parleyctl: there is no shared secret to sign with: set auth.secret_file or PARLEY_AUTH_SECRET,"
+		    " and let auth.algorithms (if set) hold HS256\n");
+		return 1;
+	}
+	puts(buf_text(&token));
+	buf_free(&token);
+	return 0;
+}
+
+static int
+cmd_token(int argc, char **argv)
+{
+	static const struct option	 options[] = { { "ttl", required_argument, NULL, 't' }, { 0 } };
+	const struct command		*me = command_find("token");
+	const struct conf		*conf;
+	long				 seconds = TTL_DEFAULT;
+	int				 c;
+
+	/* Options may stand on either side of USER. */
+	optind = 0;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
+		if (c != 't' || !seconds_read(optarg, &seconds))
+			return misused(me);
+	if (optind + 1 != argc)
+		return misused(me);
+	if ((conf = conf_read()) == NULL)
+		return 1;
+	return token_print(conf, argv[optind], seconds);
+}
+
+static int
+cmd_check(int argc, char **argv)
+{
+	struct buf		 why = { 0 };
+	const struct conf	*conf;
+	const char		*dir;
+	int			 failed;
+
+	if (schema_option(argc, argv, &dir) < 0)
+		return misused(command_find("check"));
+	conf = conf_load(conf_path, &why);
+	failed = ctl_check(conf, buf_text(&why), dir);
+	buf_free(&why);
+	return failed > 0 ? 1 : 0;
+}
+
+static int
+cmd_conf(int argc, char **argv)
+{
+	(void)argv;
+	if (argc != 1)
+		return misused(command_find("conf"));
+	conf_keys(stdout);
+	return 0;
+}
+
+/* Whoever pipes the answer into a file on a full disk must hear of it. */
+static int
+flushed(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	fprintf(stderr, "parleyctl: stdout: %s\n", strerror(errno));
+	return 1;
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ 0 }
+	};
+	const struct command	*command;
+	int			 c;
+
+	while ((c = getopt_long(argc, argv, "+c:h", options, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			conf_path = optarg;
+			break;
+		case 'h':
+			usage(stdout);
+			return flushed(0);
+		case 'V':
+			puts("parleyctl " PACKAGE_VERSION);
+			return flushed(0);
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (optind == argc || (command = command_find(argv[optind])) == NULL) {
+		usage(stderr);
+		return 2;
+	}
+	return flushed(command->run(argc - optind, argv + optind));
+}

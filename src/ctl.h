@@ -1,0 +1,17 @@
+/*
+ * ctl -- parleyctl, the program for the person who runs Parley.
+ *
+ * It may block: nothing waits for it.  What it says on stdout is the answer, what it says on stderr is why there is none.
+ */
+#ifndef PARLEY_CTL_H
+#define PARLEY_CTL_H
+
+struct conf;
+
+/*
+ * One line for each thing that must be right, "ok …" or "FAIL …: how to mend it".  conf NULL: it could not be read, for the
+ * reason given.  Returns how many failed.
+ */
+int	 ctl_check(const struct conf *, const char *conf_why, const char *schema_dir);
+
+#endif

@@ -1,0 +1,103 @@
+# parleyctl as a person uses it.
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+use lib "$FindBin::Bin/lib";
+
+use Parley::Pool;
+use Parley::Postgres;
+
+my $ctl = Parley::Pool::program('parleyctl');
+my $schema = "$FindBin::Bin/../schema";
+my $SECRET = 'a secret of the tests, 32 bytes or more';
+
+delete $ENV{$_} for grep { /^(PARLEY_|PG|OPENAI_|OPENROUTER_|DATABASE_URL|AGENT_MODEL|BETTER_AUTH_SECRET)/ } keys %ENV;
+my $dir = Parley::Process::tempdir();
+
+# (exit status, stdout, stderr)
+sub ctl {
+	my ($env, @words) = @_;
+	local %ENV = (%ENV, %$env);
+	my $line = join ' ', map { "'$_'" } @words;
+	my $out = `'$ctl' $line 2>'$dir/err'`;
+	my $status = $? >> 8;
+	open my $fh, '<', "$dir/err" or die "$dir/err: $!";
+	local $/;
+	return ($status, $out, scalar <$fh>);
+}
+
+subtest 'the command line' => sub {
+	my ($status, $out, $err) = ctl({}, '--help');
+	is $status, 0, '--help';
+	like $out, qr/^usage: parleyctl.*migrate.*token.*check.*conf/s, 'names the commands';
+	($status, $out) = ctl({}, '--version');
+	like $out, qr/^parleyctl [0-9.]+$/, '--version';
+	for my $words ([], ['nonsense'], ['token'], ['token', 'a', 'b'], ['token', '--ttl', 'x', 'a'], ['token', '--ttl', '0', 'a'],
+		['migrate', 'x'], ['check', '--nonsense'], ['conf', 'x']) {
+		($status, $out, $err) = ctl({}, @$words);
+		is "$status $out", '2 ', "'@$words' is refused";
+		like $err, qr/usage:/, '... with the usage';
+	}
+	($status, $out) = ctl({}, 'conf');
+	is $status, 0, 'conf';
+	like $out, qr/^auth\.jwks_url\t[^\t\n]+\t[^\t\n]*\tPARLEY_AUTH_JWKS_URL/m, 'lists keys with their environment';
+};
+
+subtest 'token' => sub {
+	my ($status, $out, $err) = ctl({ PARLEY_AUTH_SECRET => $SECRET }, 'token', 'alice', '--ttl', 60);
+	is $status, 0, 'a token';
+	like $out, qr/^[\w-]+\.[\w-]+\.[\w-]+\n$/, '... alone';
+	require MIME::Base64;
+	require JSON::XS;
+	my $claims = JSON::XS::decode_json(MIME::Base64::decode_base64url((split /\./, $out)[1]));
+	is $claims->{sub}, 'alice', '... for that user';
+	cmp_ok abs($claims->{exp} - time - 60), '<', 10, '... for that time';
+	($status, $out, $err) = ctl({}, 'token', 'alice');
+	is "$status $out", '1 ', 'without a secret there is none';
+	like $err, qr/auth\.secret_file/, '... and the remedy is named';
+	($status, $out, $err) = ctl({ PARLEY_AUTH_SECRET => $SECRET }, 'token', "a\nb");
+	is "$status $out", '1 ', 'none for a user that the gate would refuse';
+};
+
+my $pg = Parley::Postgres->new(migrate => 0);
+my %owner = (PARLEY_DATABASE_OWNER_URL => $pg->url('postgres'));
+
+subtest 'migrate' => sub {
+	my ($status, $out, $err) = ctl({}, 'migrate', '--schema', $schema);
+	is $status, 1, 'without a database';
+	like $err, qr/database/, '... it says so';
+	($status, $out, $err) = ctl(\%owner, 'migrate', '--schema', $schema);
+	is $status, 0, 'all files' or diag $out, $err;
+	is $pg->one(q{SELECT count(*) FROM parley.conversations}), 0, 'the tables are there';
+	($status, $out, $err) = ctl(\%owner, 'migrate', '--schema', $schema);
+	is $status, 0, 'and again';
+};
+
+subtest 'check' => sub {
+	my %env = (PARLEY_DATABASE_URL => $pg->url('parley_worker'), PARLEY_AUTH_SECRET => $SECRET,
+		PARLEY_MODEL_BASE_URL => 'http://127.0.0.1:1/v1', PARLEY_MODEL_MODEL => 'x');
+	my ($status, $out) = ctl(\%env, 'check', '--schema', $schema);
+	is $status, 1, 'a model that is not there';
+	is_deeply [grep { /^FAIL/ && !/^FAIL model: .* cannot be reached .*: correct/ } split /^/, $out], [], '... and nothing else' or diag $out;
+	($status, $out) = ctl({ %env, PARLEY_DATABASE_URL => $pg->url('postgres') }, 'check', '--schema', $schema);
+	like $out, qr/^FAIL database: .*superuser/m, 'a superuser';
+	($status, $out) = ctl({ %env, PARLEY_DATABASE_URL => 'host=/nowhere dbname=x' }, 'check');
+	like $out, qr/^FAIL database: .*: correct/m, 'no database';
+	($status, $out) = ctl({ %env, PARLEY_AUTH_JWKS_URL => 'http://127.0.0.1:1/jwks' }, 'check');
+	like $out, qr/^FAIL auth: .*cannot be fetched/m, 'no issuer';
+	($status, $out) = ctl({ %env, PARLEY_AUTH_JWKS_FILE => "$dir/err" }, 'check');
+	like $out, qr/^FAIL auth: .*no JWK set/m, 'a file that holds no keys';
+	($status, $out) = ctl({ %env, PARLEY_AUTH_SECRET => 'short' }, 'check');
+	like $out, qr/^FAIL configuration: /m, 'a configuration that cannot be read';
+	unlike $out, qr/short\b(?!er)/, '... whose secret is not shown';
+	mkdir "$dir/more";
+	system "cp '$schema'/*.sql '$dir/more/' && echo 'SELECT 1;' > '$dir/more/099-new.sql'";
+	($status, $out) = ctl(\%env, 'check', '--schema', "$dir/more");
+	like $out, qr/^FAIL database: 099-new\.sql not applied/m, 'a file that was not applied';
+};
+
+require File::Path;
+File::Path::remove_tree($dir);
+done_testing;
