@@ -178,6 +178,11 @@ ok how($r) eq $good && $r->{ms} < 400, "the pulse has a connection of its own ($
 is how(query('SELECT 1', use => 'tool')), $good, 'of one connection tools may have one';
 ended($slow);
 
+$pg->do('CREATE ROLE poor LOGIN CONNECTION LIMIT 1');
+client(4, 3000, 5000, $pg->url('poor'));
+@ids = map { ask('SELECT pg_sleep(0.05)') } 1 .. 6;
+is scalar(grep { how(ended($_)) eq $good } @ids), 6, 'one connection granted, three refused: it is shared';
+
 # -- who cannot connect --
 
 client(2, 2000, 5000, $pg->url('nobody_here'));

@@ -30,7 +30,7 @@ static void	 opening_start(void *);
 static void	 opening_ready(void *, uint32_t);
 static void	 opening_step(struct opening *, PostgresPollingStatusType);
 static PGconn	*opening_begin(const char *url);
-static int	 opening_refused(struct job *, const struct opening *);
+static void	 opening_refused(struct job *, const struct opening *);
 static void	 notice_ignore(void *, const PGresult *);
 
 PGconn *
@@ -40,7 +40,6 @@ pg_open(struct job *job, int64_t until)
 
 	if (now_us() < refused_until) {
 		job_detail(job, "the database refused a connection a moment ago");
-		(void)job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
 		return NULL;
 	}
 
@@ -56,7 +55,7 @@ pg_open(struct job *job, int64_t until)
 		loop_unwatch(o.fd);
 	if (!o.done || PQstatus(o.pg) != CONNECTION_OK) {
 		if (o.done || now_us() >= until)
-			(void)opening_refused(job, &o);
+			opening_refused(job, &o);
 		PQfinish(o.pg);
 		return NULL;
 	}
@@ -120,7 +119,7 @@ opening_begin(const char *url)
 }
 
 /* Says why in the log, once for each attempt. The text speaks of host, port, role and database, never of a password. */
-static int
+static void
 opening_refused(struct job *job, const struct opening *o)
 {
 	char	*text = arena_strdup(job->arena, o->done ? PQerrorMessage(o->pg) : "no answer in time");
@@ -134,7 +133,6 @@ opening_refused(struct job *job, const struct opening *o)
 		log_end();
 	}
 	job_detail(job, "no connection to the database");
-	return job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
 }
 
 /* A notice may quote values. */

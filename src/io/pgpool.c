@@ -10,6 +10,9 @@
 #include "run/job.h"
 #include "run/loop.h"
 
+/* For so long a refused connection is taken as the limit that the server sets us. */
+#define GRANTED_MS	1000
+
 /* Somebody in the queue; on the stack of his fiber. */
 struct waiter {
 	struct fiber	*fiber;
@@ -23,6 +26,10 @@ struct pool {
 	int		 tools;		/* of them by tools */
 	struct pg_conn	*idle;		/* the last used first: the others may rest */
 	int		 nidle;
+	int		 live;		/* connections, lent or idle */
+	int		 opening;
+	int		 granted;	/* so many the server lets us have, */
+	int64_t		 granted_until;	/* as far as we know */
 	struct waiter	*first, **last;
 };
 
@@ -37,28 +44,32 @@ static int	 permit_take(struct job *, enum pg_use, int64_t until);
 static void	 permit_give(enum pg_use, const struct conf *);
 static struct pg_conn *idle_take(struct pool *);
 static bool	 conn_is_quiet(const struct pg_conn *);
-static void	 conn_free(struct pg_conn *);
+static struct pg_conn *conn_open(struct job *, struct pool *, int64_t until);
+static void	 conn_free(struct pool *, struct pg_conn *);
+static bool	 job_is_over(const struct job *);
 
 struct pg_conn *
 pgpool_take(struct job *job, enum pg_use use)
 {
+	struct pool	*p = pool_of(use);
 	int64_t		 until = deadline_ms(job->conf->database_wait);
 	struct pg_conn	*c;
-	PGconn		*pg;
 
-	if (permit_take(job, use, until) < 0)
-		return NULL;
-	if ((c = idle_take(pool_of(use))) == NULL) {
-		if ((pg = pg_open(job, until)) == NULL) {
-			permit_give(use, job->conf);
-			return NULL;
+	while (permit_take(job, use, until) == 0) {
+		if ((c = idle_take(p)) != NULL || (c = conn_open(job, p, until)) != NULL) {
+			c->use = use;
+			return c;
 		}
-		if ((c = calloc(1, sizeof *c)) == NULL)
-			arena_exhausted();
-		c->pg = pg;
+		/* Refused; but those that were granted to us serve as well, a little later. */
+		p->granted = p->live + p->opening;
+		p->granted_until = deadline_ms(GRANTED_MS);
+		permit_give(use, job->conf);
+		if (p->granted == 0 || job_is_over(job) || now_us() >= until) {
+			(void)job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
+			break;
+		}
 	}
-	c->use = use;
-	return c;
+	return NULL;
 }
 
 void
@@ -69,7 +80,7 @@ pgpool_give(struct pg_conn *c, const struct conf *conf)
 
 	/* A smaller pool after SIGHUP: the surplus goes as it comes back. */
 	if (p->held + p->nidle > pool_size(use, conf)) {
-		conn_free(c);
+		conn_free(p, c);
 	} else {
 		c->next = p->idle;
 		p->idle = c;
@@ -83,7 +94,7 @@ pgpool_drop(struct pg_conn *c, const struct conf *conf)
 {
 	enum pg_use	 use = c->use;
 
-	conn_free(c);
+	conn_free(pool_of(use), c);
 	permit_give(use, conf);
 }
 
@@ -96,7 +107,7 @@ pgpool_stop(void)
 
 			pools[i].idle = c->next;
 			pools[i].nidle--;
-			conn_free(c);
+			conn_free(&pools[i], c);
 		}
 }
 
@@ -125,6 +136,9 @@ permit_is_free(const struct pool *p, enum pg_use use, const struct conf *conf)
 
 	if (use == PG_TOOL && p->tools >= (size > 1 ? size / 2 : 1))
 		return false;
+	/* None granted: somebody must try. */
+	if (now_us() < p->granted_until && p->granted > 0 && p->granted < size)
+		size = p->granted;
 	return p->held < size;
 }
 
@@ -198,7 +212,7 @@ idle_take(struct pool *p)
 		p->nidle--;
 		if (conn_is_quiet(c))
 			return c;
-		conn_free(c);
+		conn_free(p, c);
 	}
 	return NULL;
 }
@@ -215,10 +229,35 @@ conn_is_quiet(const struct pg_conn *c)
 	return PQstatus(c->pg) == CONNECTION_OK && p.fd >= 0 && poll(&p, 1, 0) == 0;
 }
 
-static void
-conn_free(struct pg_conn *c)
+static struct pg_conn *
+conn_open(struct job *job, struct pool *p, int64_t until)
 {
+	PGconn		*pg;
+	struct pg_conn	*c;
+
+	p->opening++;
+	pg = pg_open(job, until);
+	p->opening--;
+	if (pg == NULL)
+		return NULL;
+	if ((c = calloc(1, sizeof *c)) == NULL)
+		arena_exhausted();
+	c->pg = pg;
+	p->live++;
+	return c;
+}
+
+static void
+conn_free(struct pool *p, struct pg_conn *c)
+{
+	p->live--;
 	/* Says goodbye without waiting: the socket is non-blocking for libpq. */
 	PQfinish(c->pg);
 	free(c);
+}
+
+static bool
+job_is_over(const struct job *job)
+{
+	return (job->stop != JOB_RUNS && !job->masked) || job->deadline <= now_us();
 }

@@ -7,7 +7,8 @@
  *
  * An idle connection that has something to say is one that the server has closed or is about to: it is dropped and another
  * opened, so a restart of PostgreSQL between two turns is noticed by nobody.  After a failed attempt
- * further ones fail at once for 200 ms.
+ * further ones fail at once for 200 ms.  Where the server grants some connections and refuses more, those
+ * are shared for a while as if the pool had no more.
  */
 #ifndef PARLEY_IO_PGPOOL_H
 #define PARLEY_IO_PGPOOL_H
@@ -28,7 +29,7 @@ void	 pgpool_give(struct pg_conn *, const struct conf *);	/* between two stateme
 void	 pgpool_drop(struct pg_conn *, const struct conf *);	/* closes it */
 void	 pgpool_stop(void);
 
-/* yields.  A new connection, or NULL with the job failed; until is the caller's patience. (pgopen.c) */
+/* yields.  A new connection, or NULL: refused (a detail is set), or the job has failed; until is the caller's patience. (pgopen.c) */
 PGconn	*pg_open(struct job *, int64_t until);
 
 #endif
