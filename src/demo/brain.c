@@ -1,7 +1,5 @@
 #include "demo/brain.h"
 
-#include <ctype.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +23,7 @@ static enum went talk_on(struct run *, const struct brain *, struct plan *);
 static enum went plan_run(struct run *, const struct brain *, const struct plan *, int from);
 static enum went command_run(struct run *, const struct brain *, const struct command *);
 static enum went update_run(struct run *, const struct command *);
+static void	 update_cut(struct run *, struct command *);
 static bool	 question_find(const char *said, const char *mark, const char **rest);
 static const char *quoted_end(struct arena *, const char *, const char *end);
 static enum went delete_answered(struct run *, const struct brain *, const char *rest, bool all);
@@ -102,11 +101,8 @@ talk_on(struct run *r, const struct brain *b, struct plan *plan)
 	struct command	 c = { .to = "", .filter = "all" };
 	enum went	 went;
 
-	if (question_find(said, ASK_WHICH, &rest)) {
-		r->offered = true;
-		if (which_answered(r, b, rest, &went))
-			return went;
-	}
+	if (question_find(said, ASK_WHICH, &rest) && which_answered(r, b, rest, &went))
+		return went;
 	if (question_find(said, ASK_DELETE_ALL, &rest) &&
 	    (plan->n == 0 || text_is_yes(r->grammar, r->talk->text)))
 		return delete_answered(r, b, rest, true);
@@ -185,48 +181,62 @@ command_run(struct run *r, const struct brain *b, const struct command *c)
 	}
 }
 
-/* A title may hold " to ": while no task has the words before the first one, the next is tried. */
 static enum went
 update_run(struct run *r, const struct command *c)
 {
-	struct command	 try = *c;
+	struct command	 cut = *c;
 	struct tasks	 t;
-	const char	*at;
 	enum went	 went;
 	int		 n;
 
-	if (c->kind == CMD_RENAME && *c->to != '\0' && *c->what != '\0' &&
-	    !text_is_it(r->grammar, c->what) &&
+	if (*c->to != '\0' && *c->what != '\0' && !text_is_it(r->grammar, c->what) &&
 	    text_ordinal(r->grammar, r->arena, c->what, &n) == ORDINAL_NONE) {
 		if ((went = run_list(r)) != WENT_ON)
 			return went;
-		for (at = try.to; at != NULL;) {
-			tasks_match(&r->tasks, r->arena, try.what, false, &t);
-			if (t.n > 0)
-				break;
-			if ((at = strcasestr(try.to, " to ")) != NULL) {
-				try.what = arena_printf(r->arena, "%s to %.*s", try.what,
-				    (int)(at - try.to), try.to);
-				try.to = at + 4;
-			}
-		}
-		if (at == NULL)
-			try = *c;
+		update_cut(r, &cut);
 	}
-	went = find_tasks(r, &try, &t);
+	went = find_tasks(r, &cut, &t);
 	if (went != WENT_ON)
 		return went;
-	if (*try.to != '\0')
-		return deed_update(r, &try, &t.v[0]);
-	if (*t.v[0].title == '\0') {
-		if ((went = run_list(r)) != WENT_ON)
-			return went;
-		if (tasks_by_id(&r->tasks, t.v[0].id) == NULL)
-			return find_missing(r, "I couldn't find that task.");
-		t.v[0] = *tasks_by_id(&r->tasks, t.v[0].id);
+	if (*cut.to != '\0')
+		return deed_update(r, &cut, &t.v[0]);
+	if (c->kind == CMD_DESCRIBE) {
+		run_say(r, "What should the description be? Say \"change the description of … to …\".");
+		return WENT_STOP;
 	}
-	run_say(r, ASK_RENAME "%s" ASK_RENAME_END, t.v[0].title);
+	if ((went = run_list(r)) != WENT_ON)
+		return went;
+	if (tasks_by_id(&r->tasks, t.v[0].id) == NULL)
+		return find_missing(r, "I couldn't find that task.");
+	run_say(r, ASK_RENAME "%s" ASK_RENAME_END, tasks_by_id(&r->tasks, t.v[0].id)->title);
 	return WENT_STOP;
+}
+
+/*
+ * "rename go to town to stay at home": a title may hold " to ", so the cut is where
+ * the words before it are a title, else where they are a part of one.
+ */
+static void
+update_cut(struct run *r, struct command *c)
+{
+	struct command	 cut;
+	struct tasks	 t;
+	const char	*at;
+
+	for (int whole = 1; whole >= 0; whole--)
+		for (cut = *c;;) {
+			tasks_match(&r->tasks, r->arena, cut.what, false, &t);
+			if (t.n > 0 && (!whole || strcmp(words_fold(r->arena, t.v[0].title),
+			    words_fold(r->arena, cut.what)) == 0)) {
+				cut.to = words_bare(r->arena, cut.to);
+				*c = cut;
+				return;
+			}
+			if ((at = strcasestr(cut.to, " to ")) == NULL)
+				break;
+			cut.what = arena_printf(r->arena, "%s to %.*s", cut.what, (int)(at - cut.to), cut.to);
+			cut.to = at + 4;
+		}
 }
 
 /* A question stands at the beginning of a line; a title cannot get there. */

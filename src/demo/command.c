@@ -25,6 +25,7 @@ static void	 title_read(const struct grammar *, struct arena *, struct command *
 static void	 rename_read(struct arena *, struct command *);
 static bool	 break_find(const struct grammar *, struct arena *, const char *, struct span *);
 static bool	 items_read(const struct grammar *, struct arena *, const char *, struct plan *);
+static void	 plan_tidy(struct plan *);
 static void	 plan_add(struct plan *, struct command);
 
 void
@@ -42,15 +43,28 @@ plan_read(const struct grammar *g, struct arena *a, const char *text, struct pla
 		if (!items_read(g, a, left, plan))
 			plan_add(plan, command_read(g, a, left));
 	}
-	if (plan->n == PLAN_MAX) {
+	if (plan->n == PLAN_MAX)
 		plan->rest = text;
-		return;
+	else if (!items_read(g, a, text, plan)) {
+		c = command_read(g, a, text);
+		if (c.kind != CMD_NONE)
+			plan_add(plan, c);
 	}
-	if (items_read(g, a, text, plan))
+	plan_tidy(plan);
+}
+
+/* A greeting around a command needs no answer of its own. */
+static void
+plan_tidy(struct plan *plan)
+{
+	int	 n = 0;
+
+	if (plan->n < 2)
 		return;
-	c = command_read(g, a, text);
-	if (c.kind != CMD_NONE)
-		plan_add(plan, c);
+	for (int i = 0; i < plan->n; i++)
+		if (plan->v[i].kind < CMD_HELLO)
+			plan->v[n++] = plan->v[i];
+	plan->n = n > 0 ? n : 1;
 }
 
 /*
@@ -72,6 +86,9 @@ break_find(const struct grammar *g, struct arena *a, const char *text, struct sp
 		left = command_read(g, a, arena_memdup(a, text, (size_t)cut->from));
 		right = command_read(g, a, text + cut->to);
 		if (left.kind == CMD_NONE || right.kind == CMD_NONE)
+			continue;
+		/* "complete and delete it" is one order that contradicts itself. */
+		if (*left.what == '\0' && (left.kind == CMD_COMPLETE || left.kind == CMD_DELETE))
 			continue;
 		if (!kind_is_free(left.kind) || kind_is_social(right.kind) ||
 		    grammar_match(g, PAT_EXPLICIT, text + cut->to, NULL) ||
@@ -153,7 +170,7 @@ command_read(const struct grammar *g, struct arena *a, const char *text)
 	if (list_read(g, bare, &c))
 		return c;
 	if (grammar_match(g, PAT_LIST_SUFFIX, bare, m))
-		kept = arena_memdup(a, bare, (size_t)m[2].from);
+		kept = arena_printf(a, "add%.*s", m[2].from - m[1].to, bare + m[1].to);
 	for (size_t i = 0; i < grammar_nrules; i++) {
 		const struct rule	*r = &grammar_rules[i];
 
@@ -206,7 +223,7 @@ rule_read(const struct grammar *g, struct arena *a, const struct rule *r, int pa
 	c->kind = r->kind;
 	if (r->kind == CMD_ADD)
 		title_read(g, a, c);
-	else if (r->kind == CMD_RENAME)
+	else if (kind_is_free(r->kind) && r->to == 0)
 		rename_read(a, c);
 	else if (!kind_is_social(r->kind))
 		c->what = words_bare(a, c->what);
@@ -309,7 +326,7 @@ title_read(const struct grammar *g, struct arena *a, struct command *c)
 static void
 rename_read(struct arena *a, struct command *c)
 {
-	static const char *const	 marks[] = { " to ", " into ", " -> ", " => ", " → " };
+	static const char *const	 marks[] = { " to ", " into ", " -> ", " => ", " → ", ": " };
 	const char			*at = NULL, *found;
 	size_t				 len = 0;
 

@@ -27,7 +27,7 @@ static const char *const patterns[PAT_RULES] = {
 	    "^(show|list) (me )?(all|everything|them|it)",
 	[PAT_LIST_BARE] = "^((show|list|display)( me)?( again)?|((show|list|display|view|see|print|get|give|check)"
 	    "( me)? )?((all|only|just|of|my|the|me|pending|open|remaining|outstanding|unfinished|incomplete|"
-	    "uncompleted|active|not|yet|completed|complete|done|finished|current|whole|full|and|or|todo|to-do|"
+	    "uncompleted|active|not|yet|completed|done|finished|current|whole|full|and|or|todo|to-do|"
 	    "task) )*(tasks|to-?dos|list|lists|all|everything|items|them|pending|open|remaining|completed|"
 	    "done|finished)( (ones|tasks|list|again|only))?)$",
 	[PAT_LIST_VERB] = "^(show|list|display|view|see|print|give me|tell me|read)"
@@ -95,15 +95,14 @@ const struct rule grammar_rules[] = {
 	{ CMD_REOPEN, "^(reopen|re-open|uncomplete|unmark|untick|uncheck|unfinish|undo)[: ]+(.+)$", 2, 0 },
 
 	{ CMD_DESCRIBE, "^(change|update|set|edit|rewrite|replace|add|make|give)( the| a)? " NOTE
-	    " (of|for|to|on) (.+) (to|as|with)[: ]+(.+)$", 5, 7 },
+	    " (of|for|to|on) (.+)$", 5, 0 },
 	{ CMD_DESCRIBE, "^(change|update|set|edit|rewrite) (.+)('s)? " NOTE " (to|as|with)[: ]+(.+)$", 2, 6 },
-	{ CMD_DESCRIBE, "^(add|set)( the| a)? " NOTE " (to|for|of) (.+): *(.+)$", 5, 6 },
 	{ CMD_DESCRIBE, "^(add|set|put)( the| a)? " NOTE "[: ]+(.+) (to|for|on) (.+)$", 6, 4 },
-	{ CMD_RENAME, "^(rename|retitle|edit)( a| the| my)?( task)?$", 0, 0 },
+	{ CMD_RENAME, "^(rename|retitle|edit)(( a| the| my)? task)?$", 0, 0 },
 	{ CMD_RENAME, "^(rename|retitle|change|update|edit|modify|reword)( the)?( (title|name|text|wording))?( of)? +"
 	    "(.+)$", 6, 0 },
 
-	{ CMD_COMPLETE, "^(complete|finish|(check|tick) off|mark( as)? (done|complete|completed))( a| the| my)?( task)?$", 0, 0 },
+	{ CMD_COMPLETE, "^(complete|finish|(check|tick) off|mark( as)? (done|complete|completed))(( a| the| my)? task)?$", 0, 0 },
 	{ CMD_COMPLETE, "^(mark|set|flag|check|tick|change|put|make)( off)?( the status of)? (.+) (as|to|to be|as being)"
 	    "( a)? " DONE "( task)?$", 4, 0 },
 	{ CMD_COMPLETE, "^(mark|set|check|tick|cross|strike|get|make) (.+) (" DONE "|off)( my list| the list)?$", 2, 0 },
@@ -114,7 +113,7 @@ const struct rule grammar_rules[] = {
 	    5, 0 },
 	{ CMD_COMPLETE, "^done[: ]+(.+)$", 1, 0 },
 
-	{ CMD_DELETE, "^(delete|remove|erase)( a| the| my)?( task)?$", 0, 0 },
+	{ CMD_DELETE, "^(delete|remove|erase)(( a| the| my)? task)?$", 0, 0 },
 	{ CMD_DELETE, "^(delete|remove|erase|drop|get rid of|throw away|discard|trash|cancel (the )?task|clear)[: ]+"
 	    "(.+)$", 3, 0 },
 

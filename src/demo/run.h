@@ -41,7 +41,6 @@ struct run {
 	struct tasks	 tasks;		/* of this turn, kept up to date by the deeds */
 	bool		 listed;	/* tasks are known */
 	bool		 began;		/* the present command has had a result */
-	bool		 offered;	/* the last thing said was a numbered list to choose from */
 	struct task	 last;		/* "it"; id 0: none */
 };
 
