@@ -12,7 +12,7 @@ pid_of() {
 	esac || return 1
 	case $pid in '' | *[!0-9]*) return 1 ;; esac
 	# Each of them has a path of this directory on its command line.
-	tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$STATE/" || return 1
+	{ tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qF -- "$STATE/" || return 1
 	printf '%s\n' "$pid"
 }
 
