@@ -31,6 +31,7 @@ typedef void fcgi_handler(struct fcgi *, const struct conf *);	/* on a fiber; yi
  * `serve`, up to a tenth more (16 at least); then they wait in the backlog.  -1: errno.
  */
 int	 fcgi_listen(int fd, int max, fcgi_handler *serve, fcgi_handler *full);
+void	 fcgi_max(int);			/* another limit from now on */
 void	 fcgi_listen_stop(void);	/* no new connection; idle kept ones are closed */
 /* Connections with a request that is arriving, being served, or being said goodbye to. */
 int	 fcgi_active(void);

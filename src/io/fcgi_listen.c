@@ -105,12 +105,18 @@ fcgi_listen(int fd, int max, fcgi_handler *serve, fcgi_handler *full)
 	listener.stopping = false;
 	listener.serve = serve;
 	listener.full = full;
-	listener.max = max;
-	listener.most = max + (max / 10 > 16 ? max / 10 : 16);
+	fcgi_max(max);
 	listener.again.fn = listener_again;
 	listener.fresh.fn = fresh_end;
 	listener_watch();
 	return listener.watched ? 0 : -1;
+}
+
+void
+fcgi_max(int max)
+{
+	listener.max = max;
+	listener.most = max + (max / 10 > 16 ? max / 10 : 16);
 }
 
 /* Puts the handlers of the signals that FCGX_Init takes aside, and back. */

@@ -41,6 +41,8 @@ pg_start(const struct conf *conf)
 
 	if (conf->database_url == NULL || (o = PQconninfoParse(conf->database_url, &why)) != NULL) {
 		PQconninfoFree(o);
+		pg_open_url(conf->database_url);
+		pgpool_start((int)conf->database_connections);
 		return 0;
 	}
 	/* libpq quotes what it cannot read, and that may be the password: so it is said here, without. */
@@ -77,15 +79,15 @@ pg_query_n(struct job *job, enum pg_use use, struct pg_rows *rows, const char *s
 	/* From here on it may have been done. */
 	rows->unknown = true;
 	if ((res = conn_answer(job, c)) == NULL) {
-		pgpool_drop(c, job->conf);
+		pgpool_drop(c);
 		return -1;
 	}
 	rows->unknown = false;
 	rc = rows_hold(job, rows, res);
 	if (conn_is_clean(c, rows))
-		pgpool_give(c, job->conf);
+		pgpool_give(c);
 	else
-		pgpool_drop(c, job->conf);
+		pgpool_drop(c);
 	return rc;
 }
 
@@ -111,14 +113,14 @@ conn_send(struct job *job, enum pg_use use, const char *sql, const char *const *
 		if ((c = pgpool_take(job, use)) == NULL)
 			return NULL;
 		if (job_is_over(job)) {
-			pgpool_give(c, job->conf);
+			pgpool_give(c);
 			return NULL;
 		}
 		if (first.sql != NULL && first_ask(job, c) < 0)
 			return NULL;
 		if (PQsendQueryParams(c->pg, sql, nparams, NULL, params, NULL, NULL, 0) == 1)
 			return c;
-		pgpool_drop(c, job->conf);
+		pgpool_drop(c);
 	}
 	(void)conn_lost(job);
 	return NULL;
@@ -142,7 +144,7 @@ first_ask(struct job *job, struct pg_conn *c)
 	if (res != NULL)
 		job_detail(job, "SQLSTATE %s at the first look", PQresultErrorField(res, PG_DIAG_SQLSTATE));
 	PQclear(res);
-	pgpool_drop(c, job->conf);
+	pgpool_drop(c);
 	return job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
 }
 

@@ -17,7 +17,7 @@
  * connection, unknown as well; the server's own statement_timeout, set on the role, must end what it still does.
  *
  * Host names in database.url are resolved by libpq, which blocks: use a Unix socket or an address
- * (hostaddr).  SIGHUP: connections that are opened later use the new url.
+ * (hostaddr).
  */
 #ifndef PARLEY_IO_PG_H
 #define PARLEY_IO_PG_H

@@ -15,7 +15,6 @@
 
 /* On the stack of the fiber that waits for it. */
 struct opening {
-	const char	*url;
 	PGconn		*pg;
 	struct fiber	*fiber;
 	struct timer	 start;
@@ -23,20 +22,27 @@ struct opening {
 	bool		 done;
 };
 
-/* No attempt before this time; forgotten with the process. */
+/* The configuration's; and no attempt before this time: forgotten with the process. */
+static const char *database_url;
 static int64_t	 refused_until;
 
 static void	 opening_start(void *);
 static void	 opening_ready(void *, uint32_t);
 static void	 opening_step(struct opening *, PostgresPollingStatusType);
-static PGconn	*opening_begin(const char *url);
+static PGconn	*opening_begin(void);
 static void	 opening_refused(struct job *, const struct opening *);
 static void	 notice_ignore(void *, const PGresult *);
+
+void
+pg_open_url(const char *url)
+{
+	database_url = url;
+}
 
 PGconn *
 pg_open(struct job *job, int64_t until)
 {
-	struct opening	 o = { .url = job->conf->database_url, .fiber = fiber_self(), .fd = -1 };
+	struct opening	 o = { .fiber = fiber_self(), .fd = -1 };
 
 	if (now_us() < refused_until) {
 		job_detail(job, "the database refused a connection a moment ago");
@@ -70,7 +76,7 @@ opening_start(void *arg)
 {
 	struct opening	*o = arg;
 
-	o->pg = opening_begin(o->url);
+	o->pg = opening_begin();
 	opening_step(o, PQstatus(o->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING);
 }
 
@@ -107,11 +113,11 @@ opening_step(struct opening *o, PostgresPollingStatusType now)
  * PgBouncer knows; "options" it would refuse.
  */
 static PGconn *
-opening_begin(const char *url)
+opening_begin(void)
 {
 	static const char *const	 keys[] = { "fallback_application_name", "gssencmode", "dbname",
 	    "client_encoding", NULL };
-	const char *const		 values[] = { "parley", "disable", url, "UTF8", NULL };
+	const char *const		 values[] = { "parley", "disable", database_url, "UTF8", NULL };
 	PGconn				*pg = PQconnectStartParams(keys, values, 1);
 
 	(void)PQsetNoticeReceiver(pg, notice_ignore, NULL);

@@ -25,7 +25,6 @@ struct pool {
 	int		 held;		/* permits */
 	int		 tools;		/* of them by tools */
 	struct pg_conn	*idle;		/* the last used first: the others may rest */
-	int		 nidle;
 	int		 live;		/* connections, lent or idle */
 	int		 opening;
 	int		 granted;	/* so many the server lets us have, */
@@ -35,18 +34,25 @@ struct pool {
 
 /* Connections only: whatever a lost one was doing is found in the database again. */
 static struct pool	 pools[2];
+static int	 connections = 1;
 
 static struct pool *pool_of(enum pg_use);
-static int	 pool_size(enum pg_use, const struct conf *);
-static bool	 permit_is_free(const struct pool *, enum pg_use, const struct conf *);
+static int	 pool_size(enum pg_use);
+static bool	 permit_is_free(const struct pool *, enum pg_use);
 static void	 permit_count(struct pool *, enum pg_use, int);
 static int	 permit_take(struct job *, enum pg_use, int64_t until);
-static void	 permit_give(enum pg_use, const struct conf *);
+static void	 permit_give(enum pg_use);
 static struct pg_conn *idle_take(struct pool *);
 static bool	 conn_is_quiet(const struct pg_conn *);
 static struct pg_conn *conn_open(struct job *, struct pool *, int64_t until);
 static void	 conn_free(struct pool *, struct pg_conn *);
 static bool	 job_is_over(const struct job *);
+
+void
+pgpool_start(int n)
+{
+	connections = n;
+}
 
 struct pg_conn *
 pgpool_take(struct job *job, enum pg_use use)
@@ -63,7 +69,7 @@ pgpool_take(struct job *job, enum pg_use use)
 		/* Refused; but those that were granted to us serve as well, a little later. */
 		p->granted = p->live + p->opening;
 		p->granted_until = deadline_ms(GRANTED_MS);
-		permit_give(use, job->conf);
+		permit_give(use);
 		if (p->granted == 0 || job_is_over(job) || now_us() >= until) {
 			(void)job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
 			break;
@@ -73,29 +79,23 @@ pgpool_take(struct job *job, enum pg_use use)
 }
 
 void
-pgpool_give(struct pg_conn *c, const struct conf *conf)
+pgpool_give(struct pg_conn *c)
 {
 	struct pool	*p = pool_of(c->use);
 	enum pg_use	 use = c->use;
 
-	/* A smaller pool after SIGHUP: the surplus goes as it comes back. */
-	if (p->held + p->nidle > pool_size(use, conf)) {
-		conn_free(p, c);
-	} else {
-		c->next = p->idle;
-		p->idle = c;
-		p->nidle++;
-	}
-	permit_give(use, conf);
+	c->next = p->idle;
+	p->idle = c;
+	permit_give(use);
 }
 
 void
-pgpool_drop(struct pg_conn *c, const struct conf *conf)
+pgpool_drop(struct pg_conn *c)
 {
 	enum pg_use	 use = c->use;
 
 	conn_free(pool_of(use), c);
-	permit_give(use, conf);
+	permit_give(use);
 }
 
 void
@@ -106,7 +106,6 @@ pgpool_stop(void)
 			struct pg_conn	*c = pools[i].idle;
 
 			pools[i].idle = c->next;
-			pools[i].nidle--;
 			conn_free(&pools[i], c);
 		}
 }
@@ -122,17 +121,17 @@ pool_of(enum pg_use use)
 }
 
 static int
-pool_size(enum pg_use use, const struct conf *conf)
+pool_size(enum pg_use use)
 {
-	return use == PG_PULSE ? 1 : (int)conf->database_connections;
+	return use == PG_PULSE ? 1 : connections;
 }
 
 /* -- permits -- */
 
 static bool
-permit_is_free(const struct pool *p, enum pg_use use, const struct conf *conf)
+permit_is_free(const struct pool *p, enum pg_use use)
 {
-	int	 size = pool_size(use, conf);
+	int	 size = pool_size(use);
 
 	if (use == PG_TOOL && p->tools >= (size > 1 ? size / 2 : 1))
 		return false;
@@ -156,7 +155,7 @@ permit_take(struct job *job, enum pg_use use, int64_t until)
 	struct pool	*p = pool_of(use);
 	struct waiter	 w = { .fiber = fiber_self(), .use = use };
 
-	if (permit_is_free(p, use, job->conf)) {
+	if (permit_is_free(p, use)) {
 		permit_count(p, use, 1);
 		return 0;
 	}
@@ -179,14 +178,14 @@ permit_take(struct job *job, enum pg_use use, int64_t until)
 
 /* Hands the permit to the first who may have it. */
 static void
-permit_give(enum pg_use use, const struct conf *conf)
+permit_give(enum pg_use use)
 {
 	struct pool	*p = pool_of(use);
 	struct waiter	*w;
 
 	permit_count(p, use, -1);
 	for (w = p->first; w != NULL; w = w->next)
-		if (permit_is_free(p, w->use, conf))
+		if (permit_is_free(p, w->use))
 			break;
 	if (w == NULL)
 		return;
@@ -209,7 +208,6 @@ idle_take(struct pool *p)
 
 	while ((c = p->idle) != NULL) {
 		p->idle = c->next;
-		p->nidle--;
 		if (conn_is_quiet(c))
 			return c;
 		conn_free(p, c);

@@ -23,13 +23,16 @@ struct pg_conn {
 	struct pg_conn	*next;		/* in the idle list */
 };
 
+void	 pgpool_start(int connections);
+
 /* yields.  NULL: the job has failed (database_unavailable, or by its deadline or a stop). */
 struct pg_conn *pgpool_take(struct job *, enum pg_use);
-void	 pgpool_give(struct pg_conn *, const struct conf *);	/* between two statements, in order */
-void	 pgpool_drop(struct pg_conn *, const struct conf *);	/* closes it */
+void	 pgpool_give(struct pg_conn *);	/* between two statements, in order */
+void	 pgpool_drop(struct pg_conn *);	/* closes it */
 void	 pgpool_stop(void);
 
 /* yields.  A new connection, or NULL: refused (a detail is set), or the job has failed; until is the caller's patience. (pgopen.c) */
 PGconn	*pg_open(struct job *, int64_t until);
+void	 pg_open_url(const char *);	/* where to; kept by the caller */
 
 #endif
