@@ -1,0 +1,250 @@
+#include "api/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "base/log.h"
+#include "chat/pulse.h"
+#include "io/fcgi.h"
+#include "io/http.h"
+#include "io/pg.h"
+#include "run/deadline.h"
+#include "run/fiber.h"
+#include "run/job.h"
+#include "run/loop.h"
+
+#define LISTEN_FD	0	/* FCGI_LISTENSOCK_FILENO, FastCGI 1.0 section 2.2 */
+
+#define LOOK_MS		50	/* how often the drain looks whether all is done */
+#define RELEASE_MS	3000	/* for turns that are told to stop: two statements, one of them waited for */
+#define SECOND_US	INT64_C(1000000)
+
+/*
+ * A superuser, a role with BYPASSRLS, and the owner of a table whose security is not forced
+ * see everybody's rows.  Schema and tables may not be there yet.
+ */
+static const char	role_sql[] =
+    "SELECT r.rolsuper OR r.rolbypassrls OR EXISTS ("
+    "         SELECT FROM pg_catalog.pg_class c"
+    "          WHERE c.relnamespace = n.oid AND c.relrowsecurity"
+    "            AND NOT pg_catalog.row_security_active(c.oid)) AS unbound,"
+    "       coalesce(n.nspowner = r.oid, false) AS owner,"
+    "       r.rolname AS role"
+    "  FROM pg_catalog.pg_roles r"
+    "  LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'parley'"
+    " WHERE r.rolname = current_user";
+
+/* This process, from start to end: nothing of a request or a turn. */
+static struct {
+	const char		*conf_path;
+	const struct conf	*conf;
+	int64_t			 draining;	/* since; 0: not */
+} worker;
+
+static const struct conf *conf_read(void);
+static int	 log_start(const struct conf *);
+static int	 worker_open(const struct conf *);
+static void	 descriptors_raise(void);
+static void	 term_came(int);
+static void	 hup_came(int);
+static void	 drain_run(void *);
+static bool	 drain_wait(int64_t until);
+static void	 role_ask(void *);
+static void	 role_look(const PGresult *);
+
+int
+worker_run(const char *conf_path)
+{
+	worker.conf_path = conf_path;
+	if ((worker.conf = conf_read()) == NULL || log_start(worker.conf) < 0)
+		return WORKER_CONF;
+	log_crashes();
+	descriptors_raise();
+
+	if (worker_open(worker.conf) < 0)
+		return WORKER_FAILED;
+	log_say(LOG_INFO, "worker_start", "ready");
+	loop_run();
+
+	pulse_stop();
+	http_stop();
+	pg_stop();
+	loop_close();
+	log_say(LOG_INFO, "worker_end", "drained");
+	return WORKER_ENDED;
+}
+
+/* -- start -- */
+
+static const struct conf *
+conf_read(void)
+{
+	struct buf		 why = { 0 };
+	const struct conf	*conf = conf_load(worker.conf_path, &why);
+
+	/* Before there is a log, and again for the log when there is one. */
+	if (conf == NULL && worker.conf == NULL)
+		fputs(buf_text(&why), stderr);
+	else if (conf == NULL)
+		log_say(LOG_ERROR, "conf", "the old configuration stays: %s", buf_text(&why));
+	buf_free(&why);
+	return conf;
+}
+
+static int
+log_start(const struct conf *conf)
+{
+	enum log_level	 level = LOG_INFO;
+
+	(void)log_level_parse(conf->log_level, &level);
+	if (log_open(conf->log_file, level, conf->log_user_key) == 0)
+		return 0;
+	fprintf(stderr, "log.file: %s: %s\n", conf->log_file, strerror(errno));
+	return -1;
+}
+
+static int
+worker_open(const struct conf *conf)
+{
+	if (!fcgi_check()) {
+		log_say(LOG_ERROR, "worker_start", "libfcgi would use its own, blocking I/O: a fault of the build");
+		return -1;
+	}
+	fiber_stack_size((size_t)conf->worker_stack_size);
+	if (loop_open() < 0 || loop_signal(SIGTERM, term_came) < 0 ||
+	    loop_signal(SIGINT, term_came) < 0 || loop_signal(SIGHUP, hup_came) < 0) {
+		log_say(LOG_ERROR, "worker_start", "no loop: %s", strerror(errno));
+		return -1;
+	}
+	(void)signal(SIGPIPE, SIG_IGN);
+
+	pg_on_first_connect(role_sql, role_look);
+	if (pg_start(conf) < 0 || http_start() < 0 || pulse_start(conf) < 0)
+		return -1;
+	fcgi_conf(conf);
+	if (fcgi_listen(LISTEN_FD, (int)conf->worker_max_turns, api_serve, api_overloaded) < 0) {
+		log_say(LOG_ERROR, "worker_start", "descriptor 0 cannot be listened on: %s", strerror(errno));
+		return -1;
+	}
+	return fiber_start(role_ask, NULL) != NULL ? 0 : -1;
+}
+
+/* Each turn has one for its client and often one for its model. */
+static void
+descriptors_raise(void)
+{
+	struct rlimit	 r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+/* -- signals, on the loop's stack -- */
+
+static void
+term_came(int sig)
+{
+	(void)sig;
+	if (worker.draining != 0) {
+		if (now_us() - worker.draining >= SECOND_US)
+			_exit(WORKER_ENDED);
+		return;
+	}
+	worker.draining = now_us();
+	if (fiber_start(drain_run, NULL) == NULL)
+		loop_stop();
+}
+
+static void
+hup_came(int sig)
+{
+	const struct conf	*conf;
+
+	(void)sig;
+	if (log_reopen() < 0)
+		log_say(LOG_ERROR, "log", "log.file cannot be reopened: %s", strerror(errno));
+	if ((conf = conf_read()) == NULL)
+		return;
+	/* Running jobs keep the one they began with: it is not freed. */
+	worker.conf = conf;
+	if (log_start(conf) < 0)
+		log_say(LOG_ERROR, "log", "log.file cannot be opened: %s", strerror(errno));
+	fcgi_conf(conf);
+	fcgi_max((int)conf->worker_max_turns);
+	log_say(LOG_INFO, "conf", "the configuration was read again");
+}
+
+/* -- the end -- */
+
+static void
+drain_run(void *arg)
+{
+	(void)arg;
+	if (log_begin(LOG_INFO, "drain")) {
+		log_int("requests", fcgi_active());
+		log_int("turns", pulse_turns());
+		log_end();
+	}
+	fcgi_listen_stop();
+	api_drain();
+	if (!drain_wait(deadline_ms(worker.conf->worker_drain_timeout))) {
+		log_say(LOG_WARN, "drain", "%d turns are released", pulse_turns());
+		pulse_stop_turns(JOB_DRAINED);
+		(void)drain_wait(deadline_ms(RELEASE_MS));
+	}
+	loop_stop();
+}
+
+/* True: nothing is left to do. */
+static bool
+drain_wait(int64_t until)
+{
+	while (fcgi_active() > 0 || pulse_turns() > 0) {
+		if (now_us() >= until)
+			return false;
+		loop_sleep(deadline_first(until, deadline_ms(LOOK_MS)));
+	}
+	return true;
+}
+
+/* -- the role -- */
+
+/* Once at the start; if the database is down, the first connection of anybody looks. */
+static void
+role_ask(void *arg)
+{
+	struct job	 job;
+	struct pg_rows	 rows;
+
+	(void)arg;
+	job_open(&job, worker.conf);
+	if (pg_query(&job, PG_TURN, &rows, "SELECT 1") < 0)
+		log_say(LOG_WARN, "worker_start", "the database cannot be reached yet");
+	job_close(&job);
+}
+
+static void
+role_look(const PGresult *res)
+{
+	if (PQntuples(res) == 1 && PQgetvalue(res, 0, 0)[0] == 'f') {
+		if (PQgetvalue(res, 0, 1)[0] == 't')
+			log_say(LOG_WARN, "role", "the database role owns the schema parley; a role of its own would be safer");
+		return;
+	}
+	log_say(LOG_ERROR, "role", "the database role \"%s\" is not bound by row level security: "
+	    "set database.url to a role that is neither superuser, nor has BYPASSRLS, nor owns tables "
+	    "without FORCE ROW LEVEL SECURITY (parley_worker)",
+	    PQntuples(res) == 1 ? PQgetvalue(res, 0, 2) : "?");
+	/* Not exit(): this is a fiber's stack, and nothing is half done. */
+	_exit(WORKER_ROLE);
+}
