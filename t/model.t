@@ -112,7 +112,7 @@ my ($o) = grep { ($_->{script} // '') eq '14b-no-usage' } $model->requests;
 is $o->{body}{temperature}, 0.5, 'temperature';
 is $o->{body}{max_tokens}, 77, 'max_tokens';
 is $o->{body}{top_k}, 40, 'a member of extra_body';
-ok exists $o->{body}{stream_options} && !defined $o->{body}{stream_options}, 'which replaces ours';
+ok !exists $o->{body}{stream_options}, 'null leaves ours out';
 is $o->{body}{model}, 'script:14b-no-usage', 'but not the model';
 
 done_testing;

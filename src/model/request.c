@@ -90,8 +90,8 @@ request_who(struct arena *a, const struct conf_model *to)
 }
 
 /*
- * {"model":…, options …   without the closing brace.  Members of extra_body go before ours of the same name, except those
- * without which an answer could not be read.
+ * {"model":…, options …   without the closing brace.  Members of extra_body go before ours of the same name (null: it is
+ * left out, for a server that knows no stream_options), except those without which an answer could not be read.
  */
 static void
 options(struct buf *b, const struct conf *conf, const struct conf_model *to, bool tools)
@@ -116,11 +116,11 @@ options(struct buf *b, const struct conf *conf, const struct conf_model *to, boo
 		option(b, extra, "parallel_tool_calls", "false");
 	if (json_object_is_type(extra, json_type_object)) {
 		json_object_object_foreach(extra, key, value) {
-			if (strcmp(key, "model") == 0 || strcmp(key, "stream") == 0 ||
+			if (value == NULL || strcmp(key, "model") == 0 || strcmp(key, "stream") == 0 ||
 			    strcmp(key, "messages") == 0 || strcmp(key, "tools") == 0)
 				continue;
 			jw_key(b, key);
-			jw_raw(b, value != NULL ? json_text(value) : NULL);
+			jw_raw(b, json_text(value));
 		}
 	}
 	arena_close(&a);
