@@ -1,13 +1,8 @@
 #include "model/client.h"
 
-#include <stdio.h>
-#include <string.h>
-#include <strings.h>
-
 #include "base/arena.h"
 #include "base/conf.h"
-#include "io/http.h"
-#include "io/sse.h"
+#include "model/attempt.h"
 #include "model/fault.h"
 #include "model/prompt.h"
 #include "model/request.h"
@@ -15,12 +10,6 @@
 #include "model/wire.h"
 #include "run/deadline.h"
 #include "run/job.h"
-
-#define ERROR_BODY_MAX	16384	/* of an error body only so much is looked at */
-#define READ_SIZE	1024	/* on the fiber's stack */
-
-enum form { FORM_UNKNOWN, FORM_STREAM, FORM_BODY };
-enum state { STATE_IDLE, STATE_READING, STATE_COMPLETE, STATE_FAULT, STATE_OVER };
 
 struct model {
 	struct job	*job;
@@ -35,19 +24,12 @@ struct model {
 	int		 tries;		/* requests to it so far */
 	bool		 cut;		/* the prompt has been cut for this ask */
 	bool		 emptied;	/* an empty answer was forgiven */
-	enum state	 state;
-	int		 result;	/* of model_next() once over */
-	struct fault	 fault;
+	struct attempt	 attempt;	/* the one that runs */
+	size_t		 given;		/* bytes of its content that were given out */
+	struct fault	 fault;		/* of the last one that failed */
 	const char	*detail;	/* curl's word on it, NULL: none */
-
-	/* The exchange that runs. */
-	struct http	*http;
-	struct request	 request;
-	enum form	 form;
-	struct sse	 sse;
-	struct buf	 body;		/* of an answer that is no stream */
-	struct wire	 wire;
-	size_t		 given;		/* bytes of content that were given out */
+	bool		 over;
+	int		 result;	/* of model_next() once over */
 
 	struct answer	 answer;
 };
@@ -56,15 +38,7 @@ static const struct conf_model *asked(const struct model *);
 static bool	 piece(struct model *, const char **, size_t *);
 static int	 choose(struct model *);
 static int	 pause_until(struct model *, int64_t);
-static void	 exchange_open(struct model *);
-static void	 exchange_send(struct model *, struct arena *);
-static void	 exchange_close(struct model *);
-static void	 exchange_refused(struct model *, int status);
-static void	 exchange_read(struct model *);
-static int	 take(struct model *, const char *, size_t);
-static int	 take_events(struct model *, const char *, size_t);
-static void	 ended(struct model *);
-static void	 faulty(struct model *, const struct fault *);
+static void	 first_byte(struct model *);
 static int	 recover(struct model *);
 static int	 again(struct model *);
 static int	 next(struct model *);
@@ -107,25 +81,29 @@ model_on_hold(struct model *m, void (*fn)(void *, int, int64_t), void *arg)
 int
 model_next(struct model *m, const char **text, size_t *n)
 {
-	while (m->state != STATE_OVER) {
+	struct attempt	*t = &m->attempt;
+
+	while (!m->over) {
 		/* Find a model that may be asked, and ask it. */
-		if (m->state == STATE_IDLE) {
+		if (t->state == ATTEMPT_NONE) {
 			if (choose(m) < 0)
 				break;
-			exchange_open(m);
+			m->tries++;
+			m->answer.attempts++;
+			attempt_open(t, m->job, asked(m), m->prompt);
 		}
-		if (m->state == STATE_READING)
-			exchange_read(m);
+		if (t->state == ATTEMPT_READING)
+			attempt_read(t, m->given);
 
 		/* After the first piece there is no way back: a failure then ends the step, when all that came is out. */
-		if ((m->state != STATE_FAULT || m->given > 0) && piece(m, text, n))
+		if ((t->state != ATTEMPT_FAULT || m->given > 0) && piece(m, text, n))
 			return 1;
-		if (m->state == STATE_COMPLETE)
+		if (t->state == ATTEMPT_COMPLETE)
 			finish(m, 0);
-		else if (m->state == STATE_FAULT && recover(m) < 0)
+		else if (t->state == ATTEMPT_FAULT && recover(m) < 0)
 			break;
 	}
-	if (m->state != STATE_OVER)
+	if (!m->over)
 		finish(m, -1);
 	return m->result;
 }
@@ -154,11 +132,11 @@ asked(const struct model *m)
 static bool
 piece(struct model *m, const char **text, size_t *n)
 {
-	if (m->wire.content.whole <= m->given)
+	if (m->attempt.wire.content.whole <= m->given)
 		return false;
-	*text = m->wire.content.b.p + m->given;
-	*n = m->wire.content.whole - m->given;
-	m->given = m->wire.content.whole;
+	*text = m->attempt.wire.content.b.p + m->given;
+	*n = m->attempt.wire.content.whole - m->given;
+	m->given = m->attempt.wire.content.whole;
 	return true;
 }
 
@@ -205,183 +183,26 @@ pause_until(struct model *m, int64_t until)
 	return 0;
 }
 
-/* Sends the request and waits for the head of the answer. */
 static void
-exchange_open(struct model *m)
+first_byte(struct model *m)
 {
-	struct arena	*a = arena_open();
-	struct fault	 fault;
-	int		 status;
-
-	wire_open(&m->wire, (size_t)m->job->conf->model_max_answer);
-	m->form = FORM_UNKNOWN;
-	m->state = STATE_READING;
-	m->tries++;
-	m->answer.attempts++;
-	exchange_send(m, a);
-	arena_close(&a);
-
-	status = http_status(m->http);
-	if (status < 0) {
-		fault_http(&fault, http_error(m->http), false);
-		faulty(m, &fault);
-	} else if (status < 200 || status > 299) {
-		exchange_refused(m, status);
-	}
+	if (m->answer.first_byte_us == 0 && m->attempt.first_byte != 0)
+		m->answer.first_byte_us = m->attempt.first_byte - m->opened;
 }
 
-static void
-exchange_send(struct model *m, struct arena *a)
-{
-	const struct conf	*conf = m->job->conf;
-
-	request_make(&m->request, conf, asked(m), m->prompt);
-	m->http = http_open(m->job, &(struct http_ask){
-		.method = "POST",
-		.url = request_url(a, asked(m)),
-		.headers = request_headers(a, asked(m)),
-		.body = m->request.body,
-		.nbody = m->request.nbody,
-		.ca_file = conf->model_ca_file,
-		.connect_ms = conf->model_connect_timeout,
-		.first_byte_ms = conf->model_first_byte_timeout,
-		.idle_ms = conf->model_idle_timeout,
-		.total_ms = conf->model_call_timeout,
-		/* A stream of single letters is some 300 times as long as its text. */
-		.max_body = (size_t)conf->model_max_answer * 512 + ERROR_BODY_MAX,
-	});
-}
-
-static void
-exchange_close(struct model *m)
-{
-	http_close(&m->http);
-	request_free(&m->request);
-	sse_close(&m->sse);
-	buf_free(&m->body);
-	wire_close(&m->wire);
-	memset(&m->sse, 0, sizeof m->sse);
-}
-
-/* Reads why. */
-static void
-exchange_refused(struct model *m, int status)
-{
-	struct fault	 fault;
-	char		 in[READ_SIZE];
-	ssize_t		 n;
-	int64_t		 wait;
-
-	while (m->body.n < ERROR_BODY_MAX && (n = http_read(m->http, in, sizeof in)) > 0)
-		buf_add(&m->body, in, (size_t)n);
-	fault_status(&fault, status, http_header(m->http, "x-should-retry"), buf_text(&m->body), m->body.n);
-	wait = retry_header(http_header(m->http, "retry-after-ms"), http_header(m->http, "retry-after"),
-	    http_header(m->http, "date"), time(NULL));
-	if (wait >= 0)
-		fault.wait_ms = wait;
-	faulty(m, &fault);
-}
-
-/* yields; reads until something happened: text, the end, a fault */
-static void
-exchange_read(struct model *m)
-{
-	char		 in[READ_SIZE];
-	struct fault	 fault;
-	ssize_t		 n;
-
-	while (m->state == STATE_READING && m->wire.content.whole <= m->given) {
-		n = http_read(m->http, in, sizeof in);
-		if (n > 0) {
-			if (m->answer.first_byte_us == 0)
-				m->answer.first_byte_us = now_us() - m->opened;
-			if (take(m, in, (size_t)n) < 0)
-				faulty(m, &m->wire.fault);
-			/* What a server does after [DONE] does not matter. */
-			else if (m->wire.done)
-				ended(m);
-		} else if (n == 0 || (wire_complete(&m->wire) && m->job->fail == FAIL_NONE)) {
-			ended(m);
-		} else {
-			fault_http(&fault, http_error(m->http), true);
-			faulty(m, &fault);
-		}
-	}
-}
-
-/* A stream, or a whole body from a server that does not stream: the first byte tells, whatever its type says. */
-static int
-take(struct model *m, const char *p, size_t n)
-{
-	while (m->form == FORM_UNKNOWN && n > 0) {
-		if (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n') {
-			p++;
-			n--;
-			continue;
-		}
-		m->form = *p == '{' || *p == '[' ? FORM_BODY : FORM_STREAM;
-		if (m->form == FORM_STREAM)
-			sse_open(&m->sse, (size_t)m->job->conf->model_max_answer * 2 + ERROR_BODY_MAX);
-	}
-	if (m->form == FORM_STREAM)
-		return take_events(m, p, n);
-	buf_add(&m->body, p, n);
-	if (m->body.n <= (size_t)m->job->conf->model_max_answer * 4 + ERROR_BODY_MAX)
-		return 0;
-	fault_set(&m->wire.fault, FAIL_MODEL_ERROR, FAULT_NEXT, "answer_too_large");
-	return -1;
-}
-
-static int
-take_events(struct model *m, const char *p, size_t n)
-{
-	int	 got;
-
-	while (!m->wire.done && (got = sse_take(&m->sse, &p, &n)) != 0) {
-		if (got < 0) {
-			fault_set(&m->wire.fault, FAIL_MODEL_ERROR, FAULT_NEXT, "answer_too_large");
-			return -1;
-		}
-		if (wire_event(&m->wire, buf_text(&m->sse.event), buf_text(&m->sse.data), m->sse.data.n) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-/* The answer came to an end: is it one? */
-static void
-ended(struct model *m)
-{
-	if ((m->form == FORM_BODY && wire_body(&m->wire, m->body.p, m->body.n) < 0) ||
-	    wire_end(&m->wire) < 0)
-		faulty(m, &m->wire.fault);
-	else
-		m->state = STATE_COMPLETE;
-}
-
-static void
-faulty(struct model *m, const struct fault *fault)
-{
-	/* Text that waits for its second half will not get it. */
-	text_end(&m->wire.content);
-	m->fault = *fault;
-	m->state = STATE_FAULT;
-	m->detail = NULL;
-	if (http_error(m->http) != HTTP_OK)
-		m->detail = arena_strdup(m->job->arena, http_detail(m->http));
-}
-
-/* After a fault: the next state, or -1 with the job failed. */
+/* After a fault: ready for the next attempt, or -1 with the job failed. */
 static int
 recover(struct model *m)
 {
+	m->fault = m->attempt.fault;
+	m->detail = m->attempt.detail;
 	/* A deadline or a stop is no fault of the model. */
 	if (late(m) < 0)
 		return -1;
 	if (m->given > 0)
 		return give_up(m);
-	exchange_close(m);
-	m->state = STATE_IDLE;
+	first_byte(m);
+	attempt_close(&m->attempt);
 	switch (m->fault.remedy) {
 	case FAULT_AGAIN:
 		return again(m);
@@ -505,12 +326,13 @@ finish(struct model *m, int result)
 {
 	struct answer	*a = &m->answer;
 	struct arena	*arena = m->job->arena;
-	size_t		 in = request_size(&m->request);
+	size_t		 in = request_size(&m->attempt.request);
 
+	first_byte(m);
 	if (result == 0)
-		wire_answer(&m->wire, arena, a);
+		wire_answer(&m->attempt.wire, arena, a);
 	else if (m->given > 0)
-		a->content = arena_memdup(arena, m->wire.content.b.p, m->given);
+		a->content = arena_memdup(arena, m->attempt.wire.content.b.p, m->given);
 	a->model = request_who(arena, asked(m));
 	if (a->model_name == NULL)
 		a->model_name = asked(m)->model;
@@ -519,20 +341,19 @@ finish(struct model *m, int result)
 	if (result < 0 || a->input_tokens < 0)
 		a->input_tokens = m->given > 0 || result == 0 ? (int64_t)in / 4 + 1 : 0;
 	if (result < 0 || a->output_tokens < 0)
-		a->output_tokens = (int64_t)(m->wire.content.whole + m->wire.calls.size + m->wire.reasoning.whole + 3) / 4;
+		a->output_tokens = (int64_t)(m->attempt.wire.content.whole + m->attempt.wire.calls.size + m->attempt.wire.reasoning.whole + 3) / 4;
 	a->total_us = now_us() - m->opened;
-	m->state = STATE_OVER;
+	m->over = true;
 	m->result = result;
 	if (result < 0)
-		exchange_close(m);
-	wire_close(&m->wire);
+		attempt_close(&m->attempt);
+	wire_close(&m->attempt.wire);
 }
 
-/* The exchange itself stays until here: closed right after [DONE] it would cost its connection. */
 static void
 release(void *arg)
 {
 	struct model	*m = arg;
 
-	exchange_close(m);
+	attempt_close(&m->attempt);
 }

@@ -126,7 +126,7 @@ mend_escape(const char *s, size_t n, enum mend_how how, struct buf *out)
 	return 6;
 }
 
-/* The UTF-16 unit of an escape \uXXXX, -1 when there is none. */
+/* The UTF-16 unit of an escape \uNNNN, -1 when there is none. */
 static int
 unit(const char *s, size_t n)
 {
