@@ -21,11 +21,6 @@
  */
 #define STREAMS_MAX	100L
 
-/* curl's buffers for each exchange (16 and 64 KiB by default): pieces of a stream are small. */
-#define RECEIVE_SIZE	2048L
-#define SEND_SIZE	16384L		/* the smallest curl takes */
-
-static bool	 is_sized(CURL *);
 static int	 on_socket(CURL *, curl_socket_t, int what, void *, void *);
 static void	 on_ready(void *, uint32_t);
 static int	 on_timer(CURLM *, long ms, void *);
@@ -71,13 +66,7 @@ http_stop(void)
 CURL *
 http_multi_take(void)
 {
-	CURL	*easy = net.nspare > 0 ? net.spare[--net.nspare] : curl_easy_init();
-
-	if (easy != NULL && !is_sized(easy)) {
-		curl_easy_cleanup(easy);
-		return NULL;
-	}
-	return easy;
+	return net.nspare > 0 ? net.spare[--net.nspare] : curl_easy_init();
 }
 
 /*
@@ -88,17 +77,11 @@ void
 http_multi_give(CURL *easy)
 {
 	curl_easy_reset(easy);
-	if (net.nspare < SPARE_MAX && is_sized(easy))
+	if (net.nspare < SPARE_MAX &&
+	    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)CURL_MAX_WRITE_SIZE) == CURLE_OK)
 		net.spare[net.nspare++] = easy;
 	else
 		curl_easy_cleanup(easy);
-}
-
-static bool
-is_sized(CURL *easy)
-{
-	return curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_SIZE) == CURLE_OK &&
-	    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_SIZE) == CURLE_OK;
 }
 
 CURLMcode

@@ -12,7 +12,7 @@
 
 struct http;
 
-CURL	*http_multi_take(void);		/* options at curl's defaults, buffers small; NULL: no memory */
+CURL	*http_multi_take(void);		/* options at curl's defaults; NULL: no memory */
 void	 http_multi_give(CURL *);
 /* The exchange's CURLOPT_PRIVATE is its struct http. */
 CURLMcode http_multi_add(CURL *);
