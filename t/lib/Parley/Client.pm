@@ -160,11 +160,13 @@ sub _body {
 sub _chunk {
 	my ($self) = @_;
 
-	while ($self->{in} !~ /^([0-9a-fA-F]+)[^\r\n]*\r\n/) {
+	# $1 and @+ of a loop's condition do not survive the loop.
+	while ($self->{in} !~ /^[0-9a-fA-F]+[^\r\n]*\r\n/) {
 		$self->_more or return $self->_end(0);
 	}
-	my $n = hex $1;
-	my $head = $+[0];
+	my ($line) = $self->{in} =~ /^([^\r\n]*\r\n)/;
+	my $n = hex($line =~ s/[^0-9a-fA-F].*//sr);
+	my $head = length $line;
 	while (length $self->{in} < $head + $n + 2) {
 		$self->_more or return $self->_end(0);
 	}
