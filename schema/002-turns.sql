@@ -319,18 +319,27 @@ RETURNS TABLE (place int, stop text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	INSERT INTO parley.live AS l (user_id, conversation_id, turn, fence, lease_until, partial)
-	SELECT t.user_id, t.conversation_id, t.turn, t.fence,
+	-- Not one upsert: excluded.partial would need the right to read the text, and this role has none.
+	UPDATE parley.live l
+	   SET turn = p.turn, fence = p.fence, partial = p.partial,
+	       lease_until = clock_timestamp() + p_lease_ms * interval '1 millisecond'
+	  FROM unnest(p_users, p_conversations, p_turns, p_fences, p_partials)
+	           p (user_id, conversation_id, turn, fence, partial)
+	  JOIN parley.turns t
+	    ON t.user_id = p.user_id AND t.conversation_id = p.conversation_id AND t.turn = p.turn
+	   AND t.fence = p.fence AND t.state = 'running'
+	 WHERE l.user_id = p.user_id AND l.conversation_id = p.conversation_id;
+	INSERT INTO parley.live (user_id, conversation_id, turn, fence, lease_until, partial)
+	SELECT p.user_id, p.conversation_id, p.turn, p.fence,
 	       clock_timestamp() + p_lease_ms * interval '1 millisecond', p.partial
 	  FROM unnest(p_users, p_conversations, p_turns, p_fences, p_partials)
 	           p (user_id, conversation_id, turn, fence, partial)
 	  JOIN parley.turns t
 	    ON t.user_id = p.user_id AND t.conversation_id = p.conversation_id AND t.turn = p.turn
 	   AND t.fence = p.fence AND t.state = 'running'
-	 ORDER BY t.user_id, t.conversation_id
-	ON CONFLICT (user_id, conversation_id) DO UPDATE
-	    SET turn = excluded.turn, fence = excluded.fence, lease_until = excluded.lease_until,
-	        partial = excluded.partial;
+	 WHERE NOT EXISTS (SELECT FROM parley.live l
+	                    WHERE l.user_id = p.user_id AND l.conversation_id = p.conversation_id)
+	ON CONFLICT (user_id, conversation_id) DO NOTHING;
 
 	RETURN QUERY
 	SELECT p.place::int,
