@@ -4,7 +4,7 @@
  * A fiber opens a request, waits for the head, reads the body piece by piece,
  * and closes it; closing early really closes the exchange.  curl's callbacks run on
  * the loop's stack.  A reader that is slower than its server pauses the transfer at 64 KiB;
- * over HTTP/2, where curl's pause is of no use, max_body is the bound of what waits to be read.
+ * over HTTP/2, where curl's pause is of no use, one who is 16 MiB behind is cut off (HTTP_TOO_LARGE).
  *
  * HTTP/2 is used where the server offers it by ALPN, with many exchanges on one connection; the CA
  * store is read once, as long as all requests name the same ca_file.  Only http and https,

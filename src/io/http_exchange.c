@@ -10,6 +10,7 @@
 
 #define HEAD_MAX	(64 * 1024)	/* all header lines together */
 #define UNREAD_MAX	(64 * 1024)	/* then the transfer is paused */
+#define UNREAD_SHARED_MAX	(16 * 1024 * 1024)	/* over HTTP/2: then it is given up */
 
 /*
  * curl's buffers for each exchange (16 and 64 KiB by default).  Pieces of a stream are small, but
@@ -225,18 +226,18 @@ static size_t
 on_body(char *p, size_t size, size_t n, void *arg)
 {
 	struct http	*h = arg;
+	size_t		 unread = h->body.n - h->taken;
 
 	n *= size;
 	/*
 	 * Over HTTP/2 a pause saves nothing: curl 7.88 keeps what comes (a body of
 	 * 20 MB in 100 MB), and may hold up all exchanges of the connection.
-	 * There max_body is the bound.
 	 */
-	if (!h->shared && h->body.n - h->taken >= UNREAD_MAX) {
+	if (!h->shared && unread >= UNREAD_MAX) {
 		h->paused = true;
 		return CURL_WRITEFUNC_PAUSE;
 	}
-	if (n > h->max_body - h->received) {
+	if (n > h->max_body - h->received || unread + n > UNREAD_SHARED_MAX) {
 		h->error = HTTP_TOO_LARGE;
 		return 0;
 	}
