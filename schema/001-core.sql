@@ -69,7 +69,7 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA parley GRANT EXECUTE ON FUNCTIONS TO parley_w
 ALTER DEFAULT PRIVILEGES IN SCHEMA tools GRANT EXECUTE ON FUNCTIONS TO parley_tool;
 
 CREATE TABLE parley.conversations (
-	user_id		text NOT NULL CHECK (user_id <> ''),
+	user_id		text COLLATE "C" NOT NULL CHECK (user_id <> ''),
 	id		uuid NOT NULL,
 	title		text NOT NULL,
 	turns		int NOT NULL DEFAULT 0,
@@ -87,7 +87,7 @@ COMMENT ON COLUMN parley.conversations.created_at IS 'When its first message cam
 COMMENT ON COLUMN parley.conversations.updated_at IS 'When its newest turn began. Renaming is no activity.';
 
 CREATE TABLE parley.turns (
-	user_id		text NOT NULL,
+	user_id		text COLLATE "C" NOT NULL,
 	conversation_id	uuid NOT NULL,
 	turn		int NOT NULL,
 	state		text NOT NULL
@@ -141,7 +141,7 @@ COMMENT ON COLUMN parley.turns.output_tokens IS 'Tokens written by the model in 
 COMMENT ON COLUMN parley.turns.timings IS 'Milliseconds of its parts, as the worker measured them.';
 
 CREATE TABLE parley.messages (
-	user_id		text NOT NULL,
+	user_id		text COLLATE "C" NOT NULL,
 	conversation_id	uuid NOT NULL,
 	turn		int NOT NULL,
 	run		int NOT NULL,
@@ -174,7 +174,7 @@ COMMENT ON COLUMN parley.messages.interrupted IS 'The text was cut off: it is ke
 COMMENT ON COLUMN parley.messages.created_at IS 'When it was stored.';
 
 CREATE TABLE parley.tool_calls (
-	user_id		text NOT NULL,
+	user_id		text COLLATE "C" NOT NULL,
 	conversation_id	uuid NOT NULL,
 	turn		int NOT NULL,
 	run		int NOT NULL,
@@ -213,7 +213,7 @@ COMMENT ON COLUMN parley.tool_calls.duration_ms IS 'How long it took.';
 
 -- Unlogged: written every second for each running turn and worth nothing after a crash.
 CREATE UNLOGGED TABLE parley.live (
-	user_id		text NOT NULL,
+	user_id		text COLLATE "C" NOT NULL,
 	conversation_id	uuid NOT NULL,
 	turn		int NOT NULL,
 	fence		bigint NOT NULL,

@@ -6,7 +6,7 @@ COMMENT ON SCHEMA tasks IS 'The tasks of users: what the task tools work on.';
 GRANT USAGE ON SCHEMA tasks TO parley_tool;
 
 CREATE TABLE tasks.counters (
-	user_id		text PRIMARY KEY,
+	user_id		text COLLATE "C" PRIMARY KEY,
 	last_id		bigint NOT NULL
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tasks.counters IS 'The newest task number of each user; numbers are not used twice.';
@@ -15,7 +15,7 @@ COMMENT ON COLUMN tasks.counters.last_id IS 'The number of the newest task.';
 
 -- The key is also the index for "newest first".
 CREATE TABLE tasks.tasks (
-	user_id		text NOT NULL,
+	user_id		text COLLATE "C" NOT NULL,
 	id		bigint NOT NULL,
 	title		text NOT NULL CHECK (char_length(title) BETWEEN 1 AND 255),
 	description	text NOT NULL DEFAULT '' CHECK (char_length(description) <= 5000),

@@ -59,10 +59,10 @@ subtest 'what is there' => sub {
 };
 
 subtest 'a new conversation' => sub {
-	my $turn = $db->begin('ann', "  Hello\n\n there " . 'x' x 100, zone => 'Europe/Berlin', models => ['a m', 'b m']);
+	my $turn = $db->begin('ann', "  Hello\n\n there " . 'x' x 100, zone => 'Europe/Berlin', holds => ['hold:a m', 'hold:b m']);
 	is $turn->{outcome}, 'begun';
 	is_deeply [@$turn{qw(turn run fence idx role turn_state)}], [1, 1, 1, 0, 'user', 'running'];
-	is_deeply $turn->{holds}, [0, 0], 'no model is held back';
+	is $turn->{holds}, undef, 'no model is held back';
 	like $turn->{local_time}, qr/^(Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, 20\d\d-\d\d-\d\d \d\d:\d\d \(Europe\/Berlin\)$/;
 	like $turn->{created_at}, qr/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ$/;
 	is length $pg->one('SELECT title FROM parley.conversations WHERE user_id = ?', 'ann'), 80, 'a title of 80 characters';
@@ -79,7 +79,7 @@ subtest 'a new conversation' => sub {
 	    $new, 'where unknown ones are made, it is made under the new id';
 
 	$db->one('SELECT parley.fact_set(?, ?, 5000)', 'hold:b m', '');
-	my $held = $db->begin('ann', 'x', models => ['a m', 'b m']);
+	my $held = $db->begin('ann', 'x', holds => ['hold:a m', 'hold:b m']);
 	is $held->{holds}[0], 0;
 	cmp_ok $held->{holds}[1], '>', 4000, 'a model that asked for time is held back';
 };

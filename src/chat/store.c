@@ -19,7 +19,8 @@
 #define BACKOFF_MAX_MS	1000
 #define DEADLOCKS_MAX	3
 
-static const char *models_array(struct job *);
+static const char *hold_key(struct job *, const struct conf_model *);
+static const char *holds_array(struct job *);
 static int	 begin_outcome(struct job *, const struct pg_rows *, const struct store_begin *, struct store_begun *);
 static int	 begin_read(struct job *, const struct pg_rows *, struct store_begun *);
 static const char *calls_array(struct job *, const struct message *);
@@ -48,7 +49,7 @@ store_begin(struct job *job, const struct store_begin *in, struct store_begun *o
 		    "  FROM parley.turn_begin($1::text, $2::uuid, $3::uuid, $4::boolean, $5::uuid, $6::text,"
 		    "       $7::text, $8::text[], $9::int, $10::int, $11::int, $12::int)",
 		    in->user, in->conversation_id, in->new_id, pg_flag(in->create_unknown), in->message_id,
-		    in->content, in->time_zone, models_array(job), pg_num(job, conf->turn_history_messages),
+		    in->content, in->time_zone, holds_array(job), pg_num(job, conf->turn_history_messages),
 		    pg_num(job, conf->turn_history_tokens), pg_num(job, conf->turn_deadline),
 		    pg_num(job, conf->turn_lease));
 		if (rc == 0)
@@ -67,15 +68,20 @@ store_begin(struct job *job, const struct store_begin *in, struct store_begun *o
 	return job->fail != FAIL_NONE ? -1 : job_fail(job, FAIL_INTERNAL_ERROR, NULL);
 }
 
+static const char *
+hold_key(struct job *job, const struct conf_model *m)
+{
+	return arena_printf(job->arena, "hold:%s %s", m->base_url, m->model);
+}
+
 /* What model_holds() wants to know of each model. */
 static const char *
-models_array(struct job *job)
+holds_array(struct job *job)
 {
 	struct buf	*b = buf_new(job->arena);
 
 	for (int i = 0; i < job->conf->nmodels; i++) {
-		const struct conf_model	*m = &job->conf->models[i];
-		const char		*name = arena_printf(job->arena, "%s %s", m->base_url, m->model);
+		const char	*name = hold_key(job, &job->conf->models[i]);
 
 		rows_array_add(b, name, strlen(name));
 	}
@@ -85,16 +91,17 @@ models_array(struct job *job)
 static int
 begin_outcome(struct job *job, const struct pg_rows *rows, const struct store_begin *in, struct store_begun *out)
 {
-	const char	*outcome = rows->n > 0 ? pg_text(rows, 0, "outcome") : "";
+	int		 last = rows->n - 1;
+	const char	*outcome = last >= 0 ? pg_text(rows, last, "outcome") : "";
 	const char	*id;
 
 	if (strcmp(outcome, "not_found") == 0)
 		return job_fail(job, FAIL_CONVERSATION_NOT_FOUND, NULL);
-	if (rows->n == 0 || (id = pg_text(rows, 0, "conversation_id")) == NULL)
+	if (last < 0 || (id = pg_text(rows, last, "conversation_id")) == NULL)
 		return job_fail(job, FAIL_INTERNAL_ERROR, NULL);
 	if (strcmp(outcome, "busy") == 0) {
 		memccpy(job->conversation_id, id, '\0', sizeof job->conversation_id);
-		job->turn = (int)pg_int(rows, 0, "turn");
+		job->turn = (int)pg_int(rows, last, "turn");
 		return job_fail(job, FAIL_CONVERSATION_BUSY, NULL);
 	}
 	out->key.user = in->user;
@@ -252,7 +259,7 @@ store_hold(struct job *job, int model, int64_t ms)
 	struct pg_rows		 rows;
 
 	return pg_query(job, PG_TURN, &rows, "SELECT parley.fact_set($1::text, '', $2::bigint)",
-	    arena_printf(job->arena, "hold:%s %s", m->base_url, m->model), pg_num(job, ms));
+	    hold_key(job, m), pg_num(job, ms));
 }
 
 /*

@@ -54,7 +54,7 @@ our $BEGIN = 'SELECT * FROM parley.turn_begin(?::text, ?::uuid, ?::uuid, ?::bool
 sub begin_bind {
 	my ($user, $content, %o) = @_;
 	return ($user, $o{conversation}, $o{new} // uuid(), $o{create} ? 't' : 'f', uuid(), $content, $o{zone},
-	    $o{models} // [], $o{messages} // 50, $o{tokens} // 24000, $o{deadline} // 100000, $o{lease} // 15000);
+	    $o{holds} // [], $o{messages} // 50, $o{tokens} // 24000, $o{deadline} // 100000, $o{lease} // 15000);
 }
 
 sub begin {
