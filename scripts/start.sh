@@ -40,8 +40,10 @@ start_model() {
 	LOG=$STATE/log/model.log
 	if [ -n "$MODEL_URL" ]; then
 		stop_model
+		: >"$STATE/model.foreign"
 		return 0
 	fi
+	rm -f "$STATE/model.foreign"
 	if pid_of model >/dev/null && cmp -s "$APP/bin/parley-demo-model" "/proc/$(pid_of model)/exe"; then
 		:
 	else

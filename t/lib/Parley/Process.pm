@@ -100,7 +100,7 @@ sub children {
 	my ($self) = @_;
 	my $pid = $self->{pid} or return;
 	open my $fh, '<', "/proc/$pid/task/$pid/children" or return;
-	return grep { !_zombie($_) } split ' ', scalar(<$fh>) // '';
+	return grep { lives($_) } split ' ', scalar(<$fh>) // '';
 }
 
 # Waits for its end; after the seconds it is killed.  Returns the wait status.
@@ -118,7 +118,7 @@ sub stop {
 		$status = 9;
 	}
 	# Orphans are of no use to anyone; those that drain are given the same time.
-	wait_for { !grep { kill(0, $_) && !_zombie($_) } @children } $seconds // 30
+	wait_for { !grep { lives($_) } @children } $seconds // 30
 	    or kill 'KILL', @children;
 	delete $self->{pid};
 	return $status;
@@ -131,10 +131,11 @@ sub DESTROY {
 	$self->stop('TERM', 5);
 }
 
-sub _zombie {
+# Is there such a process, other than one that has ended and was not yet waited for?
+sub lives {
 	my ($pid) = @_;
-	open my $fh, '<', "/proc/$pid/stat" or return 1;
-	return (scalar(<$fh>) // ') Z') =~ /\) Z/;
+	open my $fh, '<', "/proc/$pid/stat" or return 0;
+	return (scalar(<$fh>) // ') Z') !~ /\) Z/;
 }
 
 1;
