@@ -24,12 +24,16 @@ while (<$f>) {
 }
 close $f;
 
-# b, d: the file's own; B, D: for all; the compiler numbers those of a function's own (name.0).
+# Data (d, D) and zeroed data (b, B, C).  Tables of constant pointers are read-only once the
+# program has been loaded (.data.rel.ro and its kind), names with @ are the C library's, and
+# the compiler numbers those of a function's own (name.0).
 my %found;
-for (lines('nm', $program)) {
-	my ($type, $name) = /\s([bBdDC])\s(\S+)$/ or next;
+for (lines('nm', '-f', 'sysv', $program)) {
+	my ($name, $type, $section) = (map { s/^\s+|\s+$//gr } split /\|/)[0, 2, 6];
+	next unless defined $section && $type =~ /^[bBdDC]$/;
+	next if $section !~ /^\.(?:data|bss)$/ || $name =~ /@/;
 	$name =~ s/\.\d+$//;
-	next if $name =~ /^(?:_|completed|data_start|edata|end$|std(?:err|out|in)(?:@|$))/;
+	next if $name =~ /^(?:_|completed|data_start|edata|end$)/;
 	$found{$name} = 1;
 }
 
