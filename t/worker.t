@@ -50,7 +50,7 @@ ok wait_for { $t->get('/api/health', token => undef)->{status} == 200 }, '... an
 
 my $slow = Parley::Model->new(delay => 1500, scripts => {});
 my $full = Parley::Test->new(how => 'listen', workers => 1, pg => $pg, model => $slow,
-    conf => { 'worker.max_turns' => 2 });
+    conf => { 'worker.max_turns' => 2, 'worker.drain_timeout' => '20s' });
 my @held = map { $full->begin_chat("user$_", 'hello') } 1 .. 2;
 wait_for { 2 == @{$slow->requests} };
 my $r = $full->chat('alice', 'hello');
