@@ -23,6 +23,7 @@ static const char *tail_cut(struct arena *, const char *, bool free_text);
 static bool	 name_read(struct arena *, const char *, bool weak, const char **);
 static void	 title_read(const struct grammar *, struct arena *, struct command *);
 static void	 rename_read(struct arena *, struct command *);
+static struct command command_ahead(const struct grammar *, struct arena *, const char *);
 static bool	 break_find(const struct grammar *, struct arena *, const char *, struct span *);
 static bool	 items_read(const struct grammar *, struct arena *, const char *, struct plan *);
 static void	 plan_tidy(struct plan *);
@@ -84,7 +85,7 @@ break_find(const struct grammar *g, struct arena *a, const char *text, struct sp
 		if (words_quoted(text, (size_t)cut->from))
 			continue;
 		left = command_read(g, a, arena_memdup(a, text, (size_t)cut->from));
-		right = command_read(g, a, text + cut->to);
+		right = command_ahead(g, a, text + cut->to);
 		if (left.kind == CMD_NONE || right.kind == CMD_NONE)
 			continue;
 		/* "complete and delete it" is one order that contradicts itself. */
@@ -98,6 +99,21 @@ break_find(const struct grammar *g, struct arena *a, const char *text, struct sp
 	return false;
 }
 
+/* What a text begins with: it may be several commands itself. */
+static struct command
+command_ahead(const struct grammar *g, struct arena *a, const char *text)
+{
+	struct span	 m[PATTERN_GROUPS];
+	struct command	 c = command_read(g, a, text);
+	size_t		 base = 0;
+
+	for (int i = 0; i < PLAN_MAX && c.kind == CMD_NONE && grammar_match(g, PAT_BREAK, text + base, m); i++) {
+		c = command_read(g, a, arena_memdup(a, text, base + (size_t)m[0].from));
+		base += (size_t)m[0].to;
+	}
+	return c;
+}
+
 /* "add tasks: a, b and c" */
 static bool
 items_read(const struct grammar *g, struct arena *a, const char *text, struct plan *plan)
@@ -105,29 +121,31 @@ items_read(const struct grammar *g, struct arena *a, const char *text, struct pl
 	struct span	 m[PATTERN_GROUPS];
 	struct command	 c = { .kind = CMD_ADD, .source = text, .to = "", .filter = "all" };
 	const char	*at;
-	int		 base = 0;
+	size_t		 base = 0;
+	int		 group;
 
 	while (isspace((unsigned char)*text))
 		text++;
 	for (int i = 0; i < POLITE_MAX && grammar_match(g, PAT_POLITE, text, m); i++)
 		text += m[POLITE_GROUP].from;
 	text = tail_cut(a, text, true);
-	if (!grammar_match(g, PAT_SEVERAL, text, m))
+	group = grammar_match(g, PAT_SEVERAL, text, m) ? 11 : grammar_match(g, PAT_SEVERAL_QUOTED, text, m) ? 5 : 0;
+	if (group == 0)
 		return false;
-	at = text + m[11].from;
+	at = text + m[group].from;
 	while (*at == '\n' || *at == ' ' || *at == '-' || *at == '*')
 		at++;
 	while (plan->n < PLAN_MAX && grammar_match(g, PAT_ITEM_BREAK, at + base, m)) {
-		if (words_quoted(at, (size_t)(base + m[0].from))) {
-			base += m[0].to;
+		if (words_quoted(at, base + (size_t)m[0].from)) {
+			base += (size_t)m[0].to;
 			continue;
 		}
-		c.what = arena_memdup(a, at, (size_t)(base + m[0].from));
+		c.what = arena_memdup(a, at, base + (size_t)m[0].from);
 		title_read(g, a, &c);
 		if (*c.what != '\0')
 			plan_add(plan, c);
 		c.to = "";
-		at += base + m[0].to;
+		at += base + (size_t)m[0].to;
 		base = 0;
 	}
 	if (plan->n == PLAN_MAX) {
@@ -202,6 +220,9 @@ list_read(const struct grammar *g, const char *text, struct command *c)
 		return false;
 	pending = grammar_match(g, PAT_PENDING, text, NULL);
 	completed = grammar_match(g, PAT_COMPLETED, text, NULL) && !pending;
+	/* "is buy milk done?" is best answered by all of them. */
+	if (strncasecmp(text, "is ", 3) == 0 && strncasecmp(text, "is there", 8) != 0)
+		pending = completed = false;
 	c->kind = CMD_LIST;
 	c->filter = pending ? "pending" : completed ? "completed" : "all";
 	c->ids = grammar_match(g, PAT_IDS, text, NULL);
@@ -303,10 +324,11 @@ title_read(const struct grammar *g, struct arena *a, struct command *c)
 	if (strchr(" :,-", *text) != NULL && grammar_match(g, PAT_TITLE_LEAD, text, m))
 		text += m[10].from;
 	open = words_quote(text, &close);
-	if (open > 0 && (end = strstr(text + open, close)) != NULL && end > text + open &&
+	end = open > 0 ? strstr(text + open, close) : NULL;
+	if (end != NULL && end > text + open &&
 	    grammar_match(g, PAT_DESCRIPTION_LEAD, end + strlen(close), m)) {
 		c->what = arena_memdup(a, text + open, (size_t)(end - text) - open);
-		c->to = words_bare(a, end + strlen(close) + m[7].from);
+		c->to = words_bare(a, span_text(a, end + strlen(close), m[9]));
 		return;
 	}
 	if (grammar_match(g, PAT_DESCRIPTION, text, m) && m[0].from > 0) {
@@ -343,7 +365,9 @@ rename_read(struct arena *a, struct command *c)
 		c->what = words_bare(a, c->what);
 		return;
 	}
-	c->to = words_bare(a, at + len);
+	at += len;
+	c->to = words_bare(a, strncasecmp(at, "new title ", 10) == 0 ? at + 10 : at);
+	at -= len;
 	c->what = words_bare(a, arena_memdup(a, c->what, (size_t)(at - c->what)));
 }
 

@@ -13,7 +13,7 @@
 #define AT_ONCE	ANSWER_CALLS_MAX	/* tasks that one turn changes together */
 
 static const char *id_arguments(struct arena *, int64_t);
-static const char *result_title(struct run *, const struct result *, const struct task *);
+static const char *result_title(struct run *, const struct result *, const char *otherwise);
 static void	 task_remember(struct run *, const struct task *, const struct result *, const char *title);
 static enum went one_missing(struct run *, const struct task *);
 static bool	 is_missing(const struct run *, const struct result *);
@@ -47,7 +47,7 @@ deed_add(struct run *r, const struct command *c)
 		explain(r, "add that task", &result);
 		return WENT_STOP;
 	}
-	title = result_title(r, &result, &(struct task){ .title = c->what });
+	title = result_title(r, &result, c->what);
 	run_say(r, "I've added \"%s\".", title);
 	task_remember(r, NULL, &result, title);
 	r->listed = false;
@@ -114,7 +114,7 @@ deed_complete(struct run *r, const struct tasks *t)
 		explain(r, "mark that as done", &results[0]);
 		return WENT_STOP;
 	}
-	title = result_title(r, &results[0], &open.v[0]);
+	title = result_title(r, &results[0], open.v[0].title);
 	run_say(r, "I've marked \"%s\" as done.", title);
 	task_remember(r, &open.v[0], &results[0], title);
 	return WENT_ON;
@@ -171,7 +171,7 @@ deed_delete(struct run *r, const struct tasks *t)
 		explain(r, "delete that task", &results[0]);
 		return WENT_STOP;
 	}
-	run_say(r, "I've deleted \"%s\".", result_title(r, &results[0], &some.v[0]));
+	run_say(r, "I've deleted \"%s\".", result_title(r, &results[0], some.v[0].title));
 	return WENT_ON;
 }
 
@@ -200,7 +200,7 @@ deed_update(struct run *r, const struct command *c, const struct task *t)
 		explain(r, rename ? "rename that task" : "change that description", &result);
 		return WENT_STOP;
 	}
-	title = result_title(r, &result, &(struct task){ .title = rename ? c->to : t->title });
+	title = result_title(r, &result, rename ? c->to : t->title);
 	(void)json_get_object(result.json, "previous", &previous);
 	old = json_text_or_null(previous, "title");
 	old = old != NULL ? words_line(r->arena, old) : t->title;
@@ -221,7 +221,7 @@ id_arguments(struct arena *a, int64_t id)
 }
 
 static const char *
-result_title(struct run *r, const struct result *result, const struct task *t)
+result_title(struct run *r, const struct result *result, const char *otherwise)
 {
 	json_object	*task = NULL;
 	const char	*title = json_text_or_null(result->json, "title");
@@ -230,7 +230,7 @@ result_title(struct run *r, const struct result *result, const struct task *t)
 	if (title == NULL)
 		title = json_text_or_null(task, "title");
 	if (title == NULL)
-		title = t->title != NULL && *t->title != '\0' ? t->title : "the task";
+		title = otherwise != NULL && *otherwise != '\0' ? otherwise : "the task";
 	return words_line(r->arena, title);
 }
 

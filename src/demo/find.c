@@ -199,8 +199,14 @@ find_parts(struct run *r, const struct command *c, struct tasks *found)
 	struct tasks		 all = { .v = arena_array(r->arena, struct task, PLAN_MAX * 2) }, one;
 	struct task		*t;
 	size_t			 len = 0;
-	int			 n;
+	bool			 ids = strncasecmp(rest, "tasks ", 6) == 0 || strncasecmp(rest, "task ", 5) == 0;
+	const char		*shown = last_shown(r), *line;
+	enum ordinal		 kind;
+	int			 n, same;
 
+	/* "tasks 1 and 2" are ids, "1 and 2" lines of the list. */
+	if (ids)
+		rest += strcspn(rest, " ") + 1;
 	while (rest != NULL && all.n < PLAN_MAX * 2) {
 		cut = NULL;
 		for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++)
@@ -212,9 +218,13 @@ find_parts(struct run *r, const struct command *c, struct tasks *found)
 		rest = cut == NULL ? NULL : cut + len;
 		if (strncasecmp(at, "and ", 4) == 0)
 			at += 4;
-		if (text_ordinal(r->grammar, r->arena, at, &n) == ORDINAL_ID)
+		kind = text_ordinal(r->grammar, r->arena, at, &n);
+		if (kind == ORDINAL_ID || (kind == ORDINAL_NUMBER && ids))
 			t = tasks_by_id(&r->tasks, n);
-		else {
+		else if (kind != ORDINAL_NONE) {
+			line = shown == NULL ? NULL : shown_line(r->arena, shown, n, &same);
+			t = line == NULL ? NULL : tasks_by_line(&r->tasks, r->arena, line, same);
+		} else {
 			title_match(r, c, at, &one);
 			t = one.n == 1 ? one.v : NULL;
 		}

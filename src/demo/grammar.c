@@ -32,7 +32,7 @@ static const char *const patterns[PAT_RULES] = {
 	    "done|finished)( (ones|tasks|list|again|only))?)$",
 	[PAT_LIST_VERB] = "^(show|list|display|view|see|print|give me|tell me|read)"
 	    "\\>.*\\<(" TASK "|list|left|pending|ids?)\\>",
-	[PAT_LIST_ASKED] = "^(what|what's|whats|which|how many|do i|did i|are there|is there|have i|anything|any)\\>"
+	[PAT_LIST_ASKED] = "^(what|what's|whats|which|how many|do i|did i|are there|is|have i|anything|any)\\>"
 	    ".*\\<(" TASK "|list|left|pending|done|complete|completed|finish|finished|remaining|remains|"
 	    "outstanding|open|to do|due|ids?)\\>",
 	[PAT_PENDING] = "\\<(pending|open|left|remaining|remains|outstanding|undone|unfinished|incomplete|uncompleted|"
@@ -46,9 +46,11 @@ static const char *const patterns[PAT_RULES] = {
 	    "labell?ed|saying|that says|which says|with( the)? title( of)?|title|for me to|to|for|of)[: ]+| +)?(.*)$",
 	[PAT_DESCRIPTION] = " *[,;.(–—-]* *\\<(description|desc|details|notes?)( is)? *[:=] *|"
 	    "[ ,]+with( a| the)? (description|details)( of)?[: ]+| +(-|--|–|—) +",
-	[PAT_DESCRIPTION_LEAD] = "^[ ,;.(–—-]*(and )?(with )?(a |the )?(" NOTE "( of| is)?)?[ :=–—-]*(.*)$",
+	[PAT_DESCRIPTION_LEAD] = "^( *[,;.(–—-]*( and)?( with)?( a| the)? *" NOTE "( of| is)?[ :=–—-]+| *[,:–—-]+ *| +(as|to) .*|"
+	    " *[.!)]*$)(.*)$",
 	[PAT_SEVERAL] = "^(add|create|make)( me)?( the| these| following| two| three| four| five| six| [2-6]| new)*"
 	    " (tasks|to-?dos|items|reminders)( to (my|the) " LIST ")?( called| named)? *(: *| +)(.*[^ ].*)$",
+	[PAT_SEVERAL_QUOTED] = "^(add|create|make)( me)?( the| these| new)*( tasks?:?)? *([\"“].*[\"”](,? and |, *)[\"“].*)$",
 	[PAT_ITEM_BREAK] = " *\n+ *([-*•] *|[0-9]+[.)] +)?| *; *|,? +and +| *, +",
 	[PAT_YES] = "^(y|yes|yep|yeah|yup|sure|certainly|of course|ok|okay|confirm|confirmed|do it|do so|correct|right|"
 	    "please do|go ahead|delete it|delete them|remove it|yes do it|absolutely|definitely|ja)"
@@ -78,7 +80,7 @@ const struct rule grammar_rules[] = {
 	    "[ !.:)]*$", 0, 0 },
 	{ CMD_BYE, "^(bye|goodbye|good bye|bye bye|good night|see you|see you later|ciao|tschüss)[ !.]*$", 0, 0 },
 	{ CMD_HELP, "^(help|help me|commands?|what (can|do) (you|i) (do|say|ask)( here)?|what are you( able to do)?|"
-	    "who are you|are you (an ai|real|a bot|human).*|how (do|can|does) (i|you|this|it) .*|"
+	    "who are you|are you .*|how (do|can|does) (i|you|this|it) .*|"
 	    "what do you (do|know|understand))[ ?.!]*$", 0, 0 },
 	{ CMD_ASK_NAME, "^(what's|what is|do you (still )?(know|remember)|tell me|say|remember|and what's|and what is)"
 	    "( what)? my name( is)?( again)?[ ?.!]*$|^who am i[ ?.!]*$|^what (did i say )?(is|was) my name.*$", 0, 0 },
@@ -120,6 +122,7 @@ const struct rule grammar_rules[] = {
 	{ CMD_ADD, "^(add|create|make|insert|write|put)( me)?(( a| an| another| one| one more| the| this| my)"
 	    "( new| second| third| next| following)?| new)? " TASK "\\>(.*)$", 8, 0 },
 	{ CMD_ADD, "^new " TASK "\\>(.*)$", 3, 0 },
+	{ CMD_NONE, "^(remember|note) (that|my|me|i|it|this)\\>.*$", 0, 0 },
 	{ CMD_ADD, "^(remember|remind me|don't forget|do not forget|don't let me forget|note|note down|write down|jot down)"
 	    "( that i (need|have|want))?( to)?[: ]+(.+)$", 5, 0 },
 	{ CMD_ADD, "^" TASK " *: *(.+)$", 3, 0 },

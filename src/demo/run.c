@@ -23,6 +23,7 @@ run_say(struct run *r, const char *fmt, ...)
 enum went
 run_call(struct run *r, const char *tool, const char *arguments, struct result *result)
 {
+	*result = (struct result){ .text = "" };
 	if (!talk_has_tool(r->talk, tool)) {
 		run_say(r, "I can't do that here: I have no tool for it (it would be called %s).", tool);
 		return WENT_STOP;

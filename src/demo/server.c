@@ -117,7 +117,7 @@ address_split(const char *text, char *host, size_t size, const char **port)
 static int
 port_write(const struct server *s)
 {
-	struct sockaddr_storage	 ss;
+	struct sockaddr_storage	 ss = { .ss_family = AF_INET };
 	socklen_t		 len = sizeof ss;
 	char			*tmp;
 	FILE			*f;
