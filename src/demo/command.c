@@ -328,7 +328,7 @@ title_read(const struct grammar *g, struct arena *a, struct command *c)
 	if (end != NULL && end > text + open &&
 	    grammar_match(g, PAT_DESCRIPTION_LEAD, end + strlen(close), m)) {
 		c->what = arena_memdup(a, text + open, (size_t)(end - text) - open);
-		c->to = words_bare(a, span_text(a, end + strlen(close), m[9]));
+		c->to = words_bare(a, span_text(a, end + strlen(close), m[8]));
 		return;
 	}
 	if (grammar_match(g, PAT_DESCRIPTION, text, m) && m[0].from > 0) {

@@ -91,7 +91,7 @@ enum went
 deed_complete(struct run *r, const struct tasks *t)
 {
 	struct tasks	 open = { .v = arena_array(r->arena, struct task, t->n) };
-	struct result	 results[AT_ONCE];
+	struct result	 results[AT_ONCE] = { 0 };
 	enum went	 went;
 	const char	*title;
 
@@ -152,7 +152,7 @@ deed_ask_delete(struct run *r, const struct tasks *t)
 enum went
 deed_delete(struct run *r, const struct tasks *t)
 {
-	struct result	 results[AT_ONCE];
+	struct result	 results[AT_ONCE] = { 0 };
 	struct tasks	 some = *t;
 	enum went	 went;
 

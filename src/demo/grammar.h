@@ -29,7 +29,7 @@ enum pattern {
 	PAT_IDS,
 	PAT_TITLE_LEAD,		/* "called", "to", ":" in front of a title; group 10 is the title */
 	PAT_DESCRIPTION,	/* between title and description */
-	PAT_DESCRIPTION_LEAD,	/* in front of a description, behind a quoted title; group 9 is it */
+	PAT_DESCRIPTION_LEAD,	/* in front of a description, behind a quoted title; group 8 is it */
 	PAT_SEVERAL,		/* "add tasks: a, b and c"; group 11 is the list */
 	PAT_SEVERAL_QUOTED,	/* add "a" and "b"; group 5 is the list */
 	PAT_ITEM_BREAK,		/* between its items */

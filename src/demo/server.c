@@ -117,22 +117,19 @@ address_split(const char *text, char *host, size_t size, const char **port)
 static int
 port_write(const struct server *s)
 {
-	struct sockaddr_storage	 ss = { .ss_family = AF_INET };
+	struct sockaddr_storage	 ss;
 	socklen_t		 len = sizeof ss;
-	char			*tmp;
+	char			 port[8] = "", *tmp;
 	FILE			*f;
-	int			 port, status = -1;
+	int			 status = -1;
 
-	if (getsockname(s->fd, (struct sockaddr *)&ss, &len) < 0)
-		return -1;
-	port = ss.ss_family == AF_INET6 ?
-	    ntohs(((struct sockaddr_in6 *)&ss)->sin6_port) :
-	    ntohs(((struct sockaddr_in *)&ss)->sin_port);
-	if (asprintf(&tmp, "%s.%ld", s->port_file, (long)getpid()) < 0)
+	if (getsockname(s->fd, (struct sockaddr *)&ss, &len) < 0 ||
+	    getnameinfo((struct sockaddr *)&ss, len, NULL, 0, port, sizeof port, NI_NUMERICSERV) != 0 ||
+	    asprintf(&tmp, "%s.%ld", s->port_file, (long)getpid()) < 0)
 		return -1;
 	f = fopen(tmp, "we");
 	if (f != NULL) {
-		fprintf(f, "%d\n", port);
+		fprintf(f, "%s\n", port);
 		if (fclose(f) == 0)
 			status = rename(tmp, s->port_file);
 	}
