@@ -90,8 +90,10 @@ sub event {
 	my ($self) = @_;
 	$self->head;
 	while (1) {
-		while ($self->{data} =~ s/^(.*?)\r?\n\r?\n//s) {
-			my %e = $self->_fields($1);
+		# Not s///: that would copy all that is there for each event.
+		while ((my $end = index $self->{data}, "\n\n") >= 0) {
+			my %e = $self->_fields(substr $self->{data}, 0, $end);
+			substr($self->{data}, 0, $end + 2) = '';
 			return \%e if exists $e{data};
 		}
 		$self->_body or return undef;
@@ -160,13 +162,12 @@ sub _body {
 sub _chunk {
 	my ($self) = @_;
 
-	# $1 and @+ of a loop's condition do not survive the loop.
-	while ($self->{in} !~ /^[0-9a-fA-F]+[^\r\n]*\r\n/) {
+	my $end;
+	while (($end = index $self->{in}, "\r\n") < 0) {
 		$self->_more or return $self->_end(0);
 	}
-	my ($line) = $self->{in} =~ /^([^\r\n]*\r\n)/;
-	my $n = hex($line =~ s/[^0-9a-fA-F].*//sr);
-	my $head = length $line;
+	my $n = hex +(substr($self->{in}, 0, $end) =~ /^([0-9a-fA-F]+)/)[0] // die 'no chunk';
+	my $head = $end + 2;
 	while (length $self->{in} < $head + $n + 2) {
 		$self->_more or return $self->_end(0);
 	}
