@@ -135,13 +135,16 @@ stream_keepalive_at(const struct stream *s)
 {
 	int64_t	 ms = s->req->job.conf->client_keepalive;
 
+	/* Nobody to keep awake: the turn's waits must not end for it. */
+	if (fcgi_gone(s->req->fcgi))
+		return NEVER;
 	return s->quiet_since + 1000 * (ms < KEEPALIVE_MAX_MS ? ms : KEEPALIVE_MAX_MS);
 }
 
 void
 stream_keepalive(struct stream *s)
 {
-	if (now_us() < stream_keepalive_at(s) || fcgi_gone(s->req->fcgi))
+	if (now_us() < stream_keepalive_at(s))
 		return;
 	sse_put_comment(&s->out, "still here");
 	stream_send(s);

@@ -34,7 +34,7 @@ void	 stream_returned(struct stream *, const struct turn *, const struct call *)
 void	 stream_done(struct stream *, const struct turn *, const char *body);
 void	 stream_error(struct stream *, const struct turn *);	/* the job's failure */
 void	 stream_keepalive(struct stream *);	/* a comment, when it has been quiet for long */
-int64_t	 stream_keepalive_at(const struct stream *);
+int64_t	 stream_keepalive_at(const struct stream *);	/* NEVER: the client is gone */
 void	 stream_close(struct stream *);
 
 #endif

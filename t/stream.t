@@ -1,0 +1,181 @@
+# The event stream: contract section 3.
+use strict;
+use warnings;
+use utf8;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use JSON::XS ();
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use Parley::Contract;
+use Parley::Process;
+use Parley::Test;
+
+my @long = map { "piece $_ of a long answer, " . 'x' x 900 . "\n" } 1 .. 900;
+my $model = Parley::Model->new(scripts => {
+	pieces => text_reply('Grüße, ', 100, '😀', 100, "\nline two\r\n", 100, ' end'),
+	tools => join("---\n", text_reply('Let me see. ') =~ s/data [^\n]*finish_reason.*//sr .
+	    call_reply(add_task => { title => 'One' }, list_tasks => {}),
+	    text_reply('First ', 'look. ') =~ s/data [^\n]*finish_reason.*//sr . call_reply(nothing_like_it => {}),
+	    text_reply('All ', 'done.')),
+	quiet => text_reply(900, 'At ', 900, 'last.'),
+	torn => text_reply('Half ', 'an answer') =~ s/data [^\n]*finish_reason.*/reset\n/sr,
+	broken => "status 400\nheader Content-Type: application/json\nraw {\"error\":{\"message\":\"no\"}}\n",
+	slow => text_reply('One, ', 300, 'two, ', 300, 'three, ', 300, 'four.'),
+	long => text_reply(@long),
+	eager => text_reply('Right ', 1500, 'away.'),
+});
+my $t = Parley::Test->new(model => $model, conf => { 'model.retries' => 0, 'client.keepalive' => '200 ms' });
+my $pg = $t->pg;
+my $true = JSON::XS::true;
+
+# Pieces that come together may be given out together.
+sub names { join(' ', map { $_->{event} } @_) =~ s/delta(?: delta)+/delta/gr }
+
+# What every whole stream of a turn must be.
+sub stream_ok {
+	my ($name, @e) = @_;
+	my ($text, @order) = ('');
+
+	is $e[0]{event}, 'turn', "$name: turn comes first";
+	ok !(grep { !length($_->{id} // '') } @e), "$name: every event has an id";
+	ok !(grep { ref $_->{data} ne 'HASH' || $_->{text} =~ /\n/ } @e), "$name: one line of JSON in each";
+	my %seen;
+	ok !(grep { $seen{$_->{id}}++ } @e[0 .. $#e - 1]), "$name: no place twice";
+	for my $e (@e) {
+		$text = '' if $e->{event} =~ /^(?:reset|tool_result)$/;
+		$text .= $e->{data}{text} if $e->{event} eq 'delta';
+	}
+	if ($e[-1]{event} eq 'done') {
+		body_ok($e[-1]{data}, "$name: done");
+		ok $text eq $e[-1]{data}{response}, "$name: the deltas are the response";
+	}
+	return $e[-1]{data};
+}
+
+subtest 'a plain answer' => sub {
+	my $r = $t->begin_chat('alice', 'script:pieces', stream => $true);
+	my $head = $r->head;
+	is $head->{status}, 200, 'it is answered';
+	like $head->{headers}{'content-type'}, qr{^text/event-stream}, 'Content-Type';
+	is $head->{headers}{'cache-control'}, 'no-cache', 'Cache-Control';
+	like $head->{headers}{'x-request-id'}, $UUID, 'a request id';
+	my @e;
+	while (my $e = $r->event) {
+		push @e, $e;
+	}
+	is names(@e), 'turn delta done', 'events';
+	my $b = stream_ok('plain', @e);
+	is_deeply [map { $_->{data}{text} } @e[1 .. 4]], ['Grüße, ', '😀', "\nline two\r\n", ' end'], 'as the model gave them';
+	is_deeply $e[0]{data}, { conversation_id => $b->{conversation_id}, turn => 1, message_id => $b->{messages}[0]{id} },
+	    'turn names conversation, turn and message';
+	is_deeply $b->{messages}, $t->get("/api/conversations/$b->{conversation_id}")->{json}{messages},
+	    'done holds what was stored';
+};
+
+subtest 'with tools' => sub {
+	my @e = $t->stream('alice', 'script:tools');
+	is names(@e), 'turn delta tool_call tool_result tool_call tool_result delta tool_call tool_result delta done',
+	    'events';
+	my $b = stream_ok('tools', @e);
+	is $b->{response}, 'All done.', 'response';
+	my @calls = map { $_->{data} } grep { $_->{event} eq 'tool_call' } @e;
+	my @results = map { $_->{data} } grep { $_->{event} eq 'tool_result' } @e;
+	is_deeply \@calls, [map { { id => $_->{id}, tool_name => $_->{tool_name}, parameters => $_->{parameters} } } @{$b->{tool_calls}}],
+	    'tool_call is the call';
+	is_deeply \@results, [map { my %c = %$_; delete @c{qw(tool_name parameters executed_at)}; \%c } @{$b->{tool_calls}}],
+	    'tool_result is its result';
+	ok $results[2]{is_error}, 'also an error';
+};
+
+subtest 'the Accept header asks for it' => sub {
+	for my $accept ('text/event-stream', 'Text/Event-Stream;q=0.9, */*') {
+		my $r = $t->begin('POST', '/api/chat', { message => 'Hello' }, headers => { Accept => $accept });
+		like $r->head->{headers}{'content-type'}, qr{^text/event-stream}, $accept;
+		is $r->event->{event}, 'turn', '... events';
+	}
+	my $r = $t->post('/api/chat', { message => 'Hello' }, headers => { Accept => 'application/json, */*' });
+	is $r->{headers}{'content-type'}, 'application/json', 'any other does not';
+	my @e = (my $c = $t->begin('POST', '/api/alice/chat', { message => 'Hello', stream => $true }))->event;
+	is $e[0]{event}, 'turn', 'also with the user in the path';
+};
+
+subtest 'pieces come at once, silence is filled' => sub {
+	my $r = $t->begin_chat('alice', 'script:eager', stream => $true);
+	is $r->event->{event}, 'turn', 'turn';
+	my $since = time;
+	is $r->event->{data}{text}, 'Right ', 'the first piece';
+	cmp_ok time - $since, '<', 1.2, '... does not wait for the second';
+	$r->event;
+	cmp_ok time - $since, '>', 1.2, 'the second comes when it comes';
+	1 while $r->event;
+
+	$r = $t->begin_chat('alice', 'script:quiet', stream => $true);
+	is $r->event->{event}, 'turn', 'turn comes before the model says anything';
+	1 while $r->event;
+	cmp_ok $r->comments, '>=', 4, 'comments keep the connection alive';
+	cmp_ok $r->comments, '<=', 10, '... not more than asked for';
+};
+
+subtest 'errors' => sub {
+	my $r = $t->begin_chat('alice', 'script:torn', stream => $true);
+	my @e;
+	while (my $e = $r->event) {
+		push @e, $e;
+	}
+	is names(@e), 'turn delta error', 'in the middle';
+	stream_ok('torn', @e);
+	my $error = $e[-1]{data};
+	error_is({ status => $error->{status} eq 'error' ? 200 : 0, json => $error, 
+	    headers => { %{$r->head->{headers}}, 'content-type' => 'application/json' } }, 200,
+	    $error->{error_code}, 'the body of section 6', conversation_id => $e[0]{data}{conversation_id}, turn => 1);
+	unlike $error->{error_code}, qr/internal/, '... that says why';
+
+	@e = $t->stream('alice', 'script:broken');
+	is names(@e), 'turn error', 'before any text';
+	is $e[-1]{data}{error_code}, 'model_error', '... error_code';
+
+	# Nothing has been sent yet: plain answers.
+	error_is($t->post('/api/chat', { message => ' ', stream => $true }), 422, 'validation_error', 'a bad message');
+	error_is($t->post('/api/chat', { message => 'x', stream => $true }, token => undef), 401, 'missing_token', 'no token');
+	error_is($t->post('/api/chat', { message => 'x', stream => $true,
+	    conversation_id => '00000000-0000-4000-8000-000000000000' }), 404, 'conversation_not_found', 'no conversation');
+};
+
+# Property 8: the turn outlives the socket.
+subtest 'a client that goes away' => sub {
+	for my $stream ($true, JSON::XS::false) {
+		$model->clear;
+		my $r = $t->begin_chat('gone', 'script:slow', stream => $stream);
+		$stream ? $r->event && $r->event : $model->wait_requests(1);
+		$r->close;
+		my $row = Parley::Process::wait_for {
+			$pg->rows(q{SELECT t.state, m.content, m.interrupted FROM parley.turns t
+			    JOIN parley.messages m USING (user_id, conversation_id, turn)
+			    WHERE user_id = 'gone' AND m.role = 'assistant'})->[0];
+		} 10;
+		is_deeply $row, { state => 'done', content => 'One, two, three, four.', interrupted => 0 },
+		    $stream ? 'a stream: the turn ends all the same' : 'no stream: the same';
+		ok !($model->requests)[0]{closed_early}, 'the model was heard to the end';
+		$pg->do(q{DELETE FROM parley.conversations WHERE user_id = 'gone'; DELETE FROM parley.turns WHERE user_id = 'gone';
+		    DELETE FROM parley.messages WHERE user_id = 'gone'});
+	}
+};
+
+subtest 'a client that reads slowly' => sub {
+	my $r = $t->begin_chat('slow', 'script:long', stream => $true);
+	is $r->event->{event}, 'turn', 'it begins';
+	sleep 1;
+	is $t->chat('quick', 'Hello')->{status}, 200, 'others are served meanwhile' for 1 .. 4;
+	my @e = ({ event => 'turn', id => '-', data => {}, text => '' });
+	while (my $e = $r->event) {
+		push @e, $e;
+	}
+	my $b = stream_ok('long', @e);
+	ok $b->{response} eq join('', @long), 'and nothing is lost';
+};
+
+is $t->pool->sickness, '', 'the workers are well';
+done_testing;
