@@ -115,7 +115,7 @@ subtest 'the user in the path' => sub {
 	    "$_->[0] is not $_->[1]") for ['bob', 'alice'], ['Alice', 'alice'], ['alice%20', 'alice'], ['a%2Bb', 'a b'],
 	    ['conversations', 'alice'], ['a%20b', 'a+b'];
 	error_is($t->post("/api/$_/chat", { message => 'Hello' }), 404, 'not_found', "$_ is no user")
-	    for '%ff', '%C3', '%ed%a0%80', 'alice/bob';
+	    for '%ff', '%C3', '%ed%a0%80', 'alice/bob', '';
 	is turns(), $before, 'nothing was stored';
 };
 

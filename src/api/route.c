@@ -31,7 +31,9 @@ template_fits(const char *template, const struct request *r)
 
 		if (i == r->nparts)
 			return false;
-		if (*at != '{' && (strlen(r->parts[i]) != n || memcmp(r->parts[i], at, n) != 0))
+		/* A name may be any text, but not none: /api//chat is no address. */
+		if (*at == '{' ? *r->parts[i] == '\0' :
+		    strlen(r->parts[i]) != n || memcmp(r->parts[i], at, n) != 0)
 			return false;
 		at += n;
 	}
