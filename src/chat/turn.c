@@ -249,22 +249,25 @@ turn_fail(struct turn *t)
 	struct job		*job = t->job;
 	struct job_failure	 why = job_failure_take(job);
 	struct store_end	 end = { 0 };
+	bool			 cancelled = job->stop == JOB_CANCELLED;
 
 	/* Somebody else's turn, or no rows left to write to. */
 	if (job->stop == JOB_FENCED)
 		return job_failure_put(job, &why);
 
-	turn_set_state(t, job->stop == JOB_CANCELLED ? "cancelled" : "failed");
+	turn_set_state(t, cancelled ? "cancelled" : "failed");
 	end.reply = turn_interrupted(t);
-	if (job->stop != JOB_CANCELLED) {
+	if (!cancelled) {
 		end.error_code = fail_kind(why.fail)->code;
 		end.sentence = why.sentence;
 	}
 	if (end.reply != NULL)
 		end.reply->error_code = end.error_code;
+
+	/* One that was cancelled because its conversation is gone finds nothing to write to. */
 	if (turn_store_end(t, &end) < 0)
 		job_forgive(job);
-	return job->stop == JOB_CANCELLED ? 0 : job_failure_put(job, &why);
+	return cancelled ? 0 : job_failure_put(job, &why);
 }
 
 const struct message *
