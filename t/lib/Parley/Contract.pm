@@ -48,7 +48,9 @@ sub _members_ok {
 		push @bad, "$member is " . $JSON->encode($v) unless $ok;
 	}
 	push @bad, map { "$_ is unknown" } sort keys %left;
-	return ok !@bad, $name || diag join '; ', @bad;
+	my $fine = ok !@bad, $name;
+	diag join '; ', @bad unless $fine;
+	return $fine;
 }
 
 sub call_ok {
@@ -72,7 +74,7 @@ sub body_ok {
 	_members_ok($b, "$name: the body",
 	    status => qr/\A(?:success|approval_required|cancelled|running|queued)\z/, conversation_id => $UUID,
 	    turn => 'number', response => 'string', tool_calls => 'array', approvals_required => 'array',
-	    messages => 'array', usage => 'object', model => 'string', timestamp => $TIME) or return;
+	    messages => 'array', usage => 'object', model => 'string|null', timestamp => $TIME) or return;
 	_members_ok($b->{usage}, "$name: usage", input_tokens => 'number', output_tokens => 'number');
 	message_ok($_, "$name: a message") for @{$b->{messages}};
 	call_ok($_, "$name: a call") for @{$b->{tool_calls}};
