@@ -119,7 +119,8 @@ worker_open(const struct conf *conf)
 		return -1;
 	}
 	fiber_stack_size((size_t)conf->worker_stack_size);
-	if (loop_open() < 0 || loop_signal(SIGTERM, term_came) < 0 ||
+	/* SIGUSR1 is how multiwatch passes a first SIGTERM on. */
+	if (loop_open() < 0 || loop_signal(SIGTERM, term_came) < 0 || loop_signal(SIGUSR1, term_came) < 0 ||
 	    loop_signal(SIGINT, term_came) < 0 || loop_signal(SIGHUP, hup_came) < 0) {
 		log_say(LOG_ERROR, "worker_start", "no loop: %s", strerror(errno));
 		return -1;
