@@ -32,8 +32,9 @@ zone_valid(const char *name)
 	char		 path[sizeof ZONE_ROOT + ZONE_MAX + 1];
 	struct stat	 st;
 
-	/* Two copies of the database lie in there too, which PostgreSQL has no names for. */
-	if (!zone_formed(name) || strncmp(name, "posix/", 6) == 0 || strncmp(name, "right/", 6) == 0)
+	/* Two copies of the database lie in there too, which PostgreSQL has no names for, and this machine's own zone. */
+	if (!zone_formed(name) || strncmp(name, "posix/", 6) == 0 || strncmp(name, "right/", 6) == 0 ||
+	    strcmp(name, "localtime") == 0)
 		return false;
 	if (stat(ZONE_ROOT "/UTC", &st) < 0)
 		return true;
