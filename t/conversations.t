@@ -20,6 +20,7 @@ binmode Test::More->builder->$_, ':utf8' for qw(output failure_output todo_outpu
 my $model = Parley::Model->new(scripts => {
 	wait => text_reply('Al', 1500, 'most.'),
 	long => text_reply('It ', map({ (500, "goes on $_ ") } 1 .. 20)),
+	dawdle => join("---\n", call_reply(dawdle => {}), text_reply(2000, 'Done.')),
 	broken => "status 400\nheader Content-Type: application/json\nraw {\"error\":{\"message\":\"no\"}}\n",
 	tools => join("---\n", call_reply(add_task => { title => 'One' }, list_tasks => {}, no_such_tool => {}), text_reply('Done.')),
 });
@@ -223,6 +224,24 @@ subtest 'deleting while a turn runs' => sub {
 	like $last->{data}{response}, qr/^It /, '... with the text so far';
 	ok Parley::Process::wait_for { ($model->requests)[0]{closed_early} }, 'the model is left';
 	is $pg->one("SELECT count(*) FROM parley.$_ WHERE conversation_id = ?", $id), 0, "no $_ come back" for qw(turns messages live);
+
+	# Without a stream the same, also while a tool runs: its effect stays, as it had begun.
+	$pg->do(q{CREATE FUNCTION tools.dawdle() RETURNS json LANGUAGE sql AS
+	    'SELECT json_build_object(''slept'', pg_sleep(1.2)::text)'; COMMENT ON FUNCTION tools.dawdle IS 'Takes its time.'});
+	$t->restart_pool;
+	@pids = sort $t->pids;
+	for my $script (qw(long dawdle)) {
+		$model->clear;
+		$c = $t->begin_chat('dora', "script:$script");
+		$id = Parley::Process::wait_for { $pg->one('SELECT conversation_id FROM parley.turns WHERE state = $$running$$') } 5;
+		$model->wait_requests(1);
+		sleep 0.3;
+		is $t->delete("/api/conversations/$id", user => 'dora')->{status}, 204, "$script: deleted";
+		my $r = $c->response;
+		is $r->{status}, 200, '... the client is told' or diag $r->{body};
+		is $r->{json}{status}, 'cancelled', '... that it was cancelled';
+		is $pg->one("SELECT count(*) FROM parley.$_ WHERE conversation_id = ?", $id), 0, "... no $_" for qw(turns messages tool_calls live);
+	}
 	is_deeply [sort $t->pids], \@pids, 'the workers live';
 	is $t->chat('dora', 'Hello')->{status}, 200, '... and work' for 1 .. 4;
 };

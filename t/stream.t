@@ -6,6 +6,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use JSON::XS ();
+use Socket qw(SOL_SOCKET SO_RCVBUF);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -25,6 +26,7 @@ my $model = Parley::Model->new(scripts => {
 	broken => "status 400\nheader Content-Type: application/json\nraw {\"error\":{\"message\":\"no\"}}\n",
 	slow => text_reply('One, ', 300, 'two, ', 300, 'three, ', 300, 'four.'),
 	long => text_reply(@long),
+	flood => 'repeat 1500 data {"choices":[{"index":0,"delta":{"content":"' . 'y' x 8000 . "\"}}]}\n" . text_reply('end'),
 	eager => text_reply('Right ', 1500, 'away.'),
 });
 my $t = Parley::Test->new(model => $model, conf => { 'model.retries' => 0, 'client.keepalive' => '200 ms' });
@@ -175,6 +177,19 @@ subtest 'a client that reads slowly' => sub {
 	}
 	my $b = stream_ok('long', @e);
 	ok $b->{response} eq join('', @long), 'and nothing is lost';
+};
+
+subtest 'a client that does not read' => sub {
+	my $impatient = Parley::Test->new(pg => $pg, model => $model, workers => 1,
+	    conf => { 'client.write_timeout' => '500 ms', 'model.max_answer' => '32 MiB', 'client.keepalive' => '100 ms' });
+	my $r = $impatient->begin_chat('still', 'script:flood', stream => $true);
+	setsockopt $r->sock, SOL_SOCKET, SO_RCVBUF, 4096;
+	my $row = Parley::Process::wait_for {
+		$pg->rows(q{SELECT state, length(content) AS length FROM parley.turns JOIN parley.messages USING (user_id, conversation_id, turn)
+		    WHERE user_id = 'still' AND role = 'assistant'})->[0];
+	} 15;
+	is_deeply $row, { state => 'done', length => 1500 * 8000 + 3 }, 'its turn is not held up for longer than client.write_timeout';
+	is $impatient->chat('quick', 'Hello')->{status}, 200, 'and the worker serves others';
 };
 
 is $t->pool->sickness, '', 'the workers are well';
