@@ -256,6 +256,22 @@ subtest 'conversations' => sub {
 	is $t->chat('dave', 'Hello', conversation_id => $id)->{json}{turn}, 3, 'then the next';
 };
 
+subtest 'unknown_conversation = create' => sub {
+	my $forgiving = Parley::Test->new(pg => $pg, model => $model, workers => 1, conf => { 'api.unknown_conversation' => 'create' });
+	my $theirs = $t->chat('dave', 'Mine alone')->{json}{conversation_id};
+	my %seen = ($theirs => 1);
+	for my $id ($nobody, $theirs, 'x', '', 7, JSON::XS::true, [], {}) {
+		my $r = $forgiving->chat('frank', 'Hello', conversation_id => $id);
+		is $r->{status}, 200, JSON::XS->new->allow_nonref->encode($id) . ' begins a new one' or diag $r->{body};
+		is $r->{json}{turn}, 1, '... with its first turn';
+		ok !$seen{$r->{json}{conversation_id}}++, '... and an id of its own';
+	}
+	is $pg->one('SELECT count(*) FROM parley.turns WHERE conversation_id = ?', $theirs), 1, 'someone else\'s is left alone';
+	my ($mine) = grep { $_ ne $theirs } keys %seen;
+	is $forgiving->chat('frank', 'Hello', conversation_id => $mine)->{json}{turn}, 2, 'one\'s own goes on';
+	error_is($forgiving->get("/api/conversations/$theirs", user => 'frank'), 404, 'conversation_not_found', 'reading is as strict as ever');
+};
+
 is $t->pool->sickness, '', 'the workers are well';
 unlike $t->log_text, qr/HUSH|Too soon|eyJ/, 'nothing private in the log';
 done_testing;

@@ -6,6 +6,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use JSON::XS ();
+use POSIX ();
 use Socket qw(SOL_SOCKET SO_RCVBUF);
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -27,6 +28,7 @@ my $model = Parley::Model->new(scripts => {
 	slow => text_reply('One, ', 300, 'two, ', 300, 'three, ', 300, 'four.'),
 	long => text_reply(@long),
 	flood => 'repeat 1500 data {"choices":[{"index":0,"delta":{"content":"' . 'y' x 8000 . "\"}}]}\n" . text_reply('end'),
+	silent => "hang\n",
 	eager => text_reply('Right ', 1500, 'away.'),
 });
 my $t = Parley::Test->new(model => $model, conf => { 'model.retries' => 0, 'client.keepalive' => '200 ms' });
@@ -139,6 +141,10 @@ subtest 'errors' => sub {
 	is names(@e), 'turn error', 'before any text';
 	is $e[-1]{data}{error_code}, 'model_error', '... error_code';
 
+	my ($first) = $t->stream('alice', 'Hello');
+	@e = $t->stream('alice', 'Hello', conversation_id => $first->{data}{conversation_id}, return => 'conversation');
+	is_deeply [map { $_->{turn} } @{$e[-1]{data}{messages}}], [1, 1, 2, 2], 'return: conversation in done';
+
 	# Nothing has been sent yet: plain answers.
 	error_is($t->post('/api/chat', { message => ' ', stream => $true }), 422, 'validation_error', 'a bad message');
 	error_is($t->post('/api/chat', { message => 'x', stream => $true }, token => undef), 401, 'missing_token', 'no token');
@@ -164,6 +170,29 @@ subtest 'a client that goes away' => sub {
 		$pg->do(q{DELETE FROM parley.conversations WHERE user_id = 'gone'; DELETE FROM parley.turns WHERE user_id = 'gone';
 		    DELETE FROM parley.messages WHERE user_id = 'gone'});
 	}
+};
+
+# Processor time of all workers, in seconds.
+sub cpu {
+	my $ticks = 0;
+	for my $pid ($t->pids) {
+		open my $fh, '<', "/proc/$pid/stat" or next;
+		my @f = split ' ', <$fh> =~ s/.*\) //r;
+		$ticks += $f[11] + $f[12];
+	}
+	return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+subtest 'waiting costs nothing' => sub {
+	my @c = map { $t->begin_chat("idle$_", 'script:silent', stream => $true) } 1 .. 6;
+	$_->event for @c;
+	$_->close for @c[0 .. 2];
+	sleep 0.5;
+	my $before = cpu();
+	sleep 1;
+	cmp_ok cpu() - $before, '<', 0.3, 'clients that are gone, and clients that hear nothing';
+	$pg->do(q{DELETE FROM parley.conversations WHERE user_id LIKE 'idle%'; DELETE FROM parley.turns WHERE user_id LIKE 'idle%'});
+	is $_->event->{event}, 'done', 'ended from outside' for @c[3 .. 5];
 };
 
 subtest 'a client that reads slowly' => sub {
