@@ -6,7 +6,8 @@ package Parley::Pool;
 #	$pool->socket; $pool->pids; $pool->log; $pool->restart; $pool->stop;
 #
 # Options: conf (section.key => value; "model.NAME.key" for a fallback), workers (2),
-# env, how ('spawn', or 'listen': parley.fcgi --listen --workers by itself),
+# env, how ('spawn', or 'listen': parley.fcgi --listen --workers by itself, or 'fd': one
+# worker with a socket of Perl's on descriptor 0),
 # listen (with 'listen': 'tcp:127.0.0.1:PORT' instead of the Unix socket).
 #
 # The program is PARLEY_FCGI of the environment, else the one in the build directory.
@@ -95,6 +96,11 @@ sub start {
 
 	if ($self->{how} eq 'listen') {
 		@cmd = (@worker, '--listen', $self->{listen} // "unix:$socket", '--workers', $self->{workers});
+	} elsif ($self->{how} eq 'fd') {
+		unlink $socket;
+		@cmd = ($^X, '-MIO::Socket::UNIX', '-e', 'umask 0;
+		    my $s = IO::Socket::UNIX->new(Local => shift, Listen => 4096) or die "socket: $!";
+		    open STDIN, "<&", $s or die "dup: $!"; exec @ARGV; die "exec: $!"', $socket, @worker);
 	} else {
 		unlink $socket;
 		# Tests kill more workers than multiwatch would put up with.
@@ -134,6 +140,7 @@ sub parent_pid { $_[0]{process}->pid }
 
 sub pids {
 	my ($self) = @_;
+	return $self->{process}->pid if $self->{how} eq 'fd';
 	return $self->{process}->children;
 }
 
