@@ -10,7 +10,7 @@
 #include "run/job.h"
 #include "run/loop.h"
 
-/* A server that refuses is left alone for so long: every waiting turn would try it otherwise. */
+/* A server that refuses is left alone for so long: every turn would try it otherwise. */
 #define REFUSED_MS	200
 
 /* On the stack of the fiber that waits for it. */
@@ -22,13 +22,14 @@ struct opening {
 	bool		 done;
 };
 
-/* The configuration's; and no attempt before this time: forgotten with the process. */
+/* The configuration's; and when the last refusal came: forgotten with the process. */
 static const char *database_url;
-static int64_t	 refused_until;
+static int64_t	 refused_at = INT64_MIN / 2;
 
 static void	 opening_start(void *);
 static void	 opening_ready(void *, uint32_t);
 static void	 opening_step(struct opening *, PostgresPollingStatusType);
+static int	 refusal_wait(struct job *, int64_t since, int64_t until);
 static PGconn	*opening_begin(void);
 static void	 opening_refused(struct job *, const struct opening *);
 static void	 notice_ignore(void *, const PGresult *);
@@ -40,14 +41,12 @@ pg_open_url(const char *url)
 }
 
 PGconn *
-pg_open(struct job *job, int64_t until)
+pg_open(struct job *job, int64_t since, int64_t until)
 {
 	struct opening	 o = { .fiber = fiber_self(), .fd = -1 };
 
-	if (now_us() < refused_until) {
-		job_detail(job, "the database refused a connection a moment ago");
+	if (refusal_wait(job, since, until) < 0)
 		return NULL;
-	}
 
 	/* libpq's steps run on the loop's own stack: TLS and name lookups want more than a fiber has. */
 	o.start.fn = opening_start;
@@ -67,6 +66,27 @@ pg_open(struct job *job, int64_t until)
 	}
 	PQsetnonblocking(o.pg, 1);
 	return o.pg;
+}
+
+/*
+ * yields.  What was refused to others while this caller was here is his answer too.  What was refused before
+ * he came is old news, as the server may be back: he waits until the next attempt is due.
+ */
+static int
+refusal_wait(struct job *job, int64_t since, int64_t until)
+{
+	int64_t	 due = refused_at + 1000 * REFUSED_MS;
+
+	if (refused_at < since) {
+		until = deadline_first(until, due);
+		while (now_us() < until)
+			if (job_wait(job, until) < 0 && job->fail != FAIL_NONE)
+				return -1;
+		if (now_us() >= due)
+			return 0;
+	}
+	job_detail(job, "the database refused a connection a moment ago");
+	return -1;
 }
 
 /* -- on the loop's stack -- */
@@ -133,7 +153,7 @@ opening_refused(struct job *job, const struct opening *o)
 	for (char *c = text; *c != '\0'; c++)
 		if (*c == '\n' || *c == '\t')
 			*c = ' ';
-	refused_until = deadline_ms(REFUSED_MS);
+	refused_at = now_us();
 	if (job_log(job, LOG_WARN, "database_refused")) {
 		log_str("reason", text);
 		log_end();

@@ -44,7 +44,7 @@ static int	 permit_take(struct job *, enum pg_use, int64_t until);
 static void	 permit_give(enum pg_use);
 static struct pg_conn *idle_take(struct pool *);
 static bool	 conn_is_quiet(const struct pg_conn *);
-static struct pg_conn *conn_open(struct job *, struct pool *, int64_t until);
+static struct pg_conn *conn_open(struct job *, struct pool *, int64_t since, int64_t until);
 static void	 conn_free(struct pool *, struct pg_conn *);
 static bool	 job_is_over(const struct job *);
 
@@ -58,11 +58,11 @@ struct pg_conn *
 pgpool_take(struct job *job, enum pg_use use)
 {
 	struct pool	*p = pool_of(use);
-	int64_t		 until = deadline_ms(job->conf->database_wait);
+	int64_t		 since = now_us(), until = deadline_ms(job->conf->database_wait);
 	struct pg_conn	*c;
 
 	while (permit_take(job, use, until) == 0) {
-		if ((c = idle_take(p)) != NULL || (c = conn_open(job, p, until)) != NULL) {
+		if ((c = idle_take(p)) != NULL || (c = conn_open(job, p, since, until)) != NULL) {
 			c->use = use;
 			return c;
 		}
@@ -228,13 +228,13 @@ conn_is_quiet(const struct pg_conn *c)
 }
 
 static struct pg_conn *
-conn_open(struct job *job, struct pool *p, int64_t until)
+conn_open(struct job *job, struct pool *p, int64_t since, int64_t until)
 {
 	PGconn		*pg;
 	struct pg_conn	*c;
 
 	p->opening++;
-	pg = pg_open(job, until);
+	pg = pg_open(job, since, until);
 	p->opening--;
 	if (pg == NULL)
 		return NULL;

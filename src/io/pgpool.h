@@ -6,9 +6,9 @@
  * take one away.  At most half of them (at least one) are for tools.  The pulse has a pool of one.
  *
  * An idle connection that has something to say is one that the server has closed or is about to: it is dropped and another
- * opened, so a restart of PostgreSQL between two turns is noticed by nobody.  After a failed attempt
- * further ones fail at once for 200 ms.  Where the server grants some connections and refuses more, those
- * are shared for a while as if the pool had no more.
+ * opened, so a restart of PostgreSQL between two turns is noticed by nobody.  After a failed attempt there
+ * is none for 200 ms: who was here when it failed fails with it, who comes later waits for the next.
+ * Where the server grants some connections and refuses more, those are shared for a while as if the pool had no more.
  */
 #ifndef PARLEY_IO_PGPOOL_H
 #define PARLEY_IO_PGPOOL_H
@@ -31,8 +31,11 @@ void	 pgpool_give(struct pg_conn *);	/* between two statements, in order */
 void	 pgpool_drop(struct pg_conn *);	/* closes it */
 void	 pgpool_stop(void);
 
-/* yields.  A new connection, or NULL: refused (a detail is set), or the job has failed; until is the caller's patience. (pgopen.c) */
-PGconn	*pg_open(struct job *, int64_t until);
+/*
+ * yields.  A new connection, or NULL: refused (a detail is set), or the job has failed; since is when the
+ * caller came, until the end of his patience. (pgopen.c)
+ */
+PGconn	*pg_open(struct job *, int64_t since, int64_t until);
 void	 pg_open_url(const char *);	/* where to; kept by the caller */
 
 #endif
