@@ -22,6 +22,7 @@ our $UUID = qr/\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\z/
 our $TIME = qr/\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\z/;
 
 my $JSON = JSON::XS->new->utf8->canonical->allow_nonref;
+my $TEXT = JSON::XS->new->canonical->allow_nonref;		# for JSON inside of JSON
 
 # The type that a value has in JSON.
 sub _type {
@@ -130,7 +131,7 @@ sub call_reply {
 	for (my $i = 0; @_; $i++) {
 		my ($tool, $parameters) = splice @_, 0, 2;
 		push @out, _delta({ tool_calls => [{ index => $i, id => 'call_' . ++$calls, type => 'function',
-		    function => { name => $tool, arguments => $JSON->encode($parameters) } }] });
+		    function => { name => $tool, arguments => $TEXT->encode($parameters) } }] });
 	}
 	return join('', @out) . _finish('tool_calls');
 }
