@@ -9,12 +9,13 @@ use Test::More;
 use lib "$FindBin::Bin/lib";
 
 use Parley::Process;
+use Parley::Tls;
 
 my ($client) = grep { -x } 't/drive/http', "$FindBin::Bin/drive/http";
 plan skip_all => 't/drive/http has not been built' unless $client;
 my ($nginx) = grep { -x } map { "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
 plan skip_all => 'nginx is missing (Debian: nginx-light)' unless $nginx;
-plan skip_all => 'openssl is missing (Debian: openssl)' if system('openssl version >/dev/null 2>&1') != 0;
+plan skip_all => Parley::Tls::missing() if Parley::Tls::missing();
 
 my $dir = Parley::Process::tempdir();
 END { File::Path::remove_tree($dir) if $dir }
@@ -29,15 +30,7 @@ sub put {
 
 # -- an authority and a certificate of ours --
 
-put('ext', 'subjectAltName=IP:127.0.0.1');
-for my $cmd (
-    'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca',
-    'req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout s.key -out s.csr -subj /CN=test',
-    'x509 -req -in s.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out s.pem',
-    'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout other.key -out other.pem -days 2 -subj /CN=other') {
-	system("cd $dir && openssl $cmd >/dev/null 2>&1") == 0 or die "openssl $cmd";
-}
-Parley::Process::give(glob("$dir/*.key"), glob("$dir/*.pem"));
+Parley::Tls::make($dir);
 
 # -- a server that speaks HTTP/2 on one port and HTTP/1.1 on another --
 
