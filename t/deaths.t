@@ -40,7 +40,7 @@ subtest 'workers that die all the time' => sub {
 		}
 		$p->ready;
 	}
-	diag join ', ', map { "$got{$_} times $_" } grep { /^\d+$/ } sort keys %got;
+	note join ', ', map { "$got{$_} times $_" } grep { /^\d+$/ } sort keys %got;
 	is $got{shapeless}, undef, 'every answer has a shape';
 	is_deeply [grep { /^\d+$/ && !/^(200|409|50[0234])$/ } keys %got], [], 'and a status that was to be expected';
 	cmp_ok $got{200}, '>', 20, 'most went well';
