@@ -20,6 +20,7 @@ static const char	 help[] =
 "  --conversation new|same   a new one each time, or each client goes on in its first\n"
 "  --stream             ask for an event stream, read it to its end\n"
 "  --burst              connect all at once\n"
+"  --ramp MS            the first request of each client is begun evenly over so long\n"
 "  --keepalive          keep connections\n"
 "  --timeout S          of one request, default 130\n"
 "  --hold-signal FILE   written when all C are in flight\n"
@@ -69,7 +70,7 @@ options_read(struct load *l, int argc, char **argv)
 		{ "url", 1, NULL, 'u' }, { "tokens", 1, NULL, 't' }, { "users", 1, NULL, 'n' },
 		{ "concurrency", 1, NULL, 'c' }, { "requests", 1, NULL, 'r' }, { "seconds", 1, NULL, 's' },
 		{ "body", 1, NULL, 'b' }, { "body-file", 1, NULL, 'f' }, { "conversation", 1, NULL, 'v' },
-		{ "stream", 0, NULL, 'S' }, { "burst", 0, NULL, 'B' }, { "keepalive", 0, NULL, 'K' },
+		{ "stream", 0, NULL, 'S' }, { "burst", 0, NULL, 'B' }, { "ramp", 1, NULL, 'R' }, { "keepalive", 0, NULL, 'K' },
 		{ "timeout", 1, NULL, 'T' }, { "hold-signal", 1, NULL, 'H' }, { "help", 0, NULL, 'h' },
 		{ NULL, 0, NULL, 0 }
 	};
@@ -138,6 +139,10 @@ option_text(struct load *l, int c, char *text, int *users)
 		break;
 	case 'B':
 		l->burst = true;
+		break;
+	case 'R':
+		n = number(text, 0, LOAD_SECONDS_MAX * 1000);
+		l->ramp = n * 1000;
 		break;
 	case 'K':
 		l->keepalive = true;

@@ -86,6 +86,7 @@ struct load {
 	int64_t		 requests;	/* 0: no limit but the time */
 	int64_t		 seconds;	/* 0: no limit but the requests */
 	int64_t		 timeout;	/* us of one request */
+	int64_t		 ramp;		/* us: the clients appear one after another in this time */
 	bool		 same, stream, burst, keepalive;
 	const char	*hold_signal;
 

@@ -20,6 +20,7 @@
 #define SWEEP_US	200000	/* between two looks at the deadlines */
 
 static bool	 load_may_begin(const struct load *);
+static bool	 load_is_early(const struct load *);
 static void	 slots_begin(struct load *, int *next);
 static void	 slot_begin(struct load *, struct slot *);
 static int	 slot_connect(struct load *, struct slot *);
@@ -63,7 +64,7 @@ load_run(struct load *l)
 
 	while (load_may_begin(l) || l->ended < l->begun) {
 		slots_begin(l, &next);
-		n = epoll_wait(l->epoll, ev, EVENTS, 50);
+		n = epoll_wait(l->epoll, ev, EVENTS, load_is_early(l) ? 1 : 50);
 		if (n < 0 && errno != EINTR)
 			return -1;
 		for (int i = 0; i < n; i++)
@@ -90,6 +91,13 @@ load_may_begin(const struct load *l)
 	    (l->seconds == 0 || load_now() < l->stop);
 }
 
+/* Is the time of the client whose turn it is to appear still to come? */
+static bool
+load_is_early(const struct load *l)
+{
+	return l->begun < l->concurrency && load_now() < l->start + l->ramp * l->begun / l->concurrency;
+}
+
 /* Idle slots in turn, so that all users are served alike. */
 static void
 slots_begin(struct load *l, int *next)
@@ -97,7 +105,7 @@ slots_begin(struct load *l, int *next)
 	for (int i = 0; i < l->concurrency && load_may_begin(l); i++) {
 		struct slot	*s = &l->slots[*next];
 
-		if (!l->burst && l->connecting >= CONNECTING_MAX)
+		if (load_is_early(l) || (!l->burst && l->connecting >= CONNECTING_MAX))
 			return;
 		*next = (*next + 1) % l->concurrency;
 		if (s->state == SLOT_IDLE)

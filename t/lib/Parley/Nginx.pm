@@ -6,7 +6,7 @@ package Parley::Nginx;
 #	$nginx->url;		# http://127.0.0.1:PORT
 #
 # Options: sockets (upstream addresses: paths, or tcp host:port), web (the page's
-# folder), settings => sub { edit $_, the text of parley.conf }.
+# folder), workers (2), settings => sub { edit $_, the text of parley.conf }.
 
 use strict;
 use warnings;
@@ -79,6 +79,7 @@ sub _write {
 	my ($self) = @_;
 	my @servers = map { m{^/} ? "server unix:$_;" : "server $_;" } @{$self->{sockets}};
 	my $web = $self->{web} // "$ROOT/web";
+	my $workers = $self->{workers} // 2;
 
 	for my $name (qw(nginx.conf parley.conf)) {
 		open my $in, '<', "$ROOT/conf/nginx/$name" or die "$name: $!";
@@ -90,7 +91,7 @@ sub _write {
 			$self->{settings}->() if $self->{settings};
 		} else {
 			s/daemon on;/daemon off;/ or die 'no daemon';
-			s/worker_processes auto;/worker_processes 2;/ or die 'no worker_processes';
+			s/worker_processes auto;/worker_processes $workers;/ or die 'no worker_processes';
 			my $limit = (split ' ', `sh -c 'ulimit -Hn'`)[0];
 			s/(worker_rlimit_nofile) \d+;/$1 $limit;/ if $limit =~ /^\d+$/ && $limit < 32768;
 		}

@@ -12,7 +12,7 @@ package Parley::Test;
 #	model	a Parley::Model to share, or its base_url (default: a new demo model)
 #	conf	section.key => value on top of what a test needs
 #	workers, env, how, listen	see Parley::Pool
-#	settings	see Parley::Nginx
+#	settings, nginx_workers	see Parley::Nginx
 #	wait => 0	do not wait for /api/health
 #
 # A second pool on the same data: Parley::Test->new(pg => $t->pg, model => $t->model).
@@ -51,7 +51,8 @@ sub new {
 		env => { PARLEY_AUTH_SECRET => $SECRET, PARLEY_LOG_USER_KEY => 'tests', %{$opt{env} // {}} },
 		map { exists $opt{$_} ? ($_ => $opt{$_}) : () } qw(workers how listen));
 	$self->{nginx} = Parley::Nginx->new(sockets => [$self->{pool}->socket],
-	    $opt{settings} ? (settings => $opt{settings}) : ());
+	    $opt{settings} ? (settings => $opt{settings}) : (),
+	    $opt{nginx_workers} ? (workers => $opt{nginx_workers}) : ());
 	$self->ready unless exists $opt{wait} && !$opt{wait};
 	return $self;
 }
