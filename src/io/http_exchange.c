@@ -95,15 +95,14 @@ set_manners(struct http *h, const struct http_ask *ask)
 static CURLcode
 set_request(struct http *h, const struct http_ask *ask)
 {
-	curl_off_t	 size = 0;
 	CURLcode	 rc = CURLE_OK;
 
 	for (int i = 0; i < ask->nbody; i++)
-		size += (curl_off_t)ask->body[i].iov_len;
+		h->body_size += (curl_off_t)ask->body[i].iov_len;
 	set(URL, ask->url);
 	if (ask->nbody > 0 || strcmp(ask->method, "POST") == 0) {
 		set(POST, 1L);
-		set(POSTFIELDSIZE_LARGE, size);
+		set(POSTFIELDSIZE_LARGE, h->body_size);
 		set(READFUNCTION, on_send);
 		set(READDATA, h);
 		set(SEEKFUNCTION, on_seek);
@@ -248,6 +247,22 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	buf_add(&h->body, p, n);
 	exchange_wake(h);
 	return n;
+}
+
+/*
+ * A model thinks for seconds, and curl would keep the buffer of the request's body until its answer has
+ * ended: a third of the memory of a waiting turn.  To set the size frees it; should curl need one again,
+ * it makes it.
+ */
+void
+exchange_sent(CURL *easy)
+{
+	struct http	*h = NULL;
+	curl_off_t	 sent = 0;
+
+	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &h) == CURLE_OK && h != NULL &&
+	    curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK && sent == h->body_size)
+		(void)curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_SIZE);
 }
 
 void

@@ -21,6 +21,7 @@ struct http {
 	const struct iovec *pieces;	/* the request's body, and how far it has gone */
 	int		 npieces, piece;
 	size_t		 sent;		/* of that piece */
+	curl_off_t	 body_size;
 
 	struct buf	 head;		/* the header lines, a NUL after each */
 	int		 status;
@@ -45,5 +46,7 @@ struct http {
 CURLcode exchange_set(struct http *, const struct http_ask *);	/* all options of h->easy */
 enum http_error exchange_meaning(CURL *, CURLcode, const char *text);
 void	 exchange_wake(struct http *);
+/* Nothing waits to be sent: if the request's body has gone, its buffer goes as well. */
+void	 exchange_sent(CURL *);
 
 #endif

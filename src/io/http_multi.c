@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "io/http.h"
+#include "io/http_exchange.h"
 #include "run/deadline.h"
 #include "run/loop.h"
 
@@ -104,13 +105,14 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *per_socket)
 {
 	uint32_t	 events = 0;
 
-	(void)easy;
 	(void)arg;
 	(void)per_socket;
 	if (what == CURL_POLL_REMOVE) {
 		loop_unwatch(fd);
 		return 0;
 	}
+	if (what == CURL_POLL_IN)
+		exchange_sent(easy);
 	if (what & CURL_POLL_IN)
 		events |= EPOLLIN;
 	if (what & CURL_POLL_OUT)
