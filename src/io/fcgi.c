@@ -40,7 +40,7 @@ fcgi_body(struct fcgi *c, struct buf *b, size_t max)
 	size_t		 had = b->n;
 	int		 n;
 
-	if (c->finished)
+	if (c->finished || c->rq.in == NULL)
 		return -1;
 	if (want > max)
 		return 1;
@@ -55,7 +55,13 @@ fcgi_body(struct fcgi *c, struct buf *b, size_t max)
 	} while (n > 0 && FCGX_HasSeenEOF(c->rq.in) == 0);
 
 	/* A web server that passes a body on as it comes may have to break off. */
-	return FCGX_GetError(c->rq.in) != 0 || b->n - had < want ? -1 : 0;
+	if (FCGX_GetError(c->rq.in) != 0 || b->n - had < want)
+		return -1;
+
+	/* A turn may stay for minutes: it need not keep the 8 KiB that its body came through. */
+	if (FCGX_HasSeenEOF(c->rq.in) != 0)
+		FCGX_FreeStream(&c->rq.in);
+	return 0;
 }
 
 int
@@ -108,7 +114,7 @@ bool
 fcgi_end(struct fcgi *c)
 {
 	if (FCGX_FClose(c->rq.err) != 0 || FCGX_FClose(c->rq.out) != 0 ||
-	    FCGX_GetError(c->rq.in) != 0 || c->record.beyond || !fcgi_takes_more())
+	    (c->rq.in != NULL && FCGX_GetError(c->rq.in) != 0) || c->record.beyond || !fcgi_takes_more())
 		c->rq.keepConnection = 0;
 	return c->rq.keepConnection != 0;
 }
