@@ -3,7 +3,7 @@
  *
  * json_read() takes exactly what RFC 8259 calls a JSON text and no more: it
  * checks grammar, UTF-8, NUL (raw or escaped), lone surrogates, duplicate keys, depth and trailing bytes itself
- * before json-c sees the text, because json-c lets several of them pass
+ * and makes json-c's tree itself, because json-c's own reader lets several of them pass
  * (and numbers are bounded: an exponent of at most 3 digits, at most 40 digits).
  * An integer beyond 64 bits keeps its value, but is no integer to json_get_int().
  *
@@ -31,6 +31,8 @@ struct arena;
  * The text "null" gives NULL as well: json-c has no object for it.
  */
 json_object *json_read(struct arena *, const char *, size_t, const char **why);
+/* The same, but of two members of one name the last one stays; the tree is the caller's. */
+json_object *json_read_any(const char *, size_t);
 /* The check alone, without a tree; does not see duplicate keys; *why is a constant. */
 bool	 json_valid(const char *, size_t, const char **why);
 

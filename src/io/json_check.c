@@ -1,6 +1,5 @@
 #include "io/json_check.h"
 
-#include <stdint.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -19,7 +18,6 @@ static bool	 check_unicode(struct json_check *);
 static int	 check_hex(struct json_check *);
 static bool	 check_number(struct json_check *);
 static size_t	 check_digits(struct json_check *);
-static bool	 fits_64(const char *, const char *end);
 static bool	 check_word(struct json_check *, const char *);
 static void	 skip_space(struct json_check *);
 static int	 peek(const struct json_check *);
@@ -82,7 +80,6 @@ check_object(struct json_check *c, int depth)
 		skip_space(c);
 		if (!check_value(c, depth))
 			return false;
-		c->members++;
 		skip_space(c);
 	} while (take(c, ','));
 	return take(c, '}') || wrong(c, "',' or '}' is missing");
@@ -184,22 +181,19 @@ check_hex(struct json_check *c)
 static bool
 check_number(struct json_check *c)
 {
-	size_t	 digits, exponent = 0, end, start = c->at;
-	bool	 whole = true;
+	size_t	 digits, exponent = 0;
 
 	take(c, '-');
 	if (take(c, '0'))
 		digits = 1;
 	else if ((digits = check_digits(c)) == 0)
 		return wrong(c, "not a value");
-	end = c->at;
 	if (take(c, '.')) {
 		size_t	 fraction = check_digits(c);
 
 		if (fraction == 0)
 			return wrong(c, "digits are missing");
 		digits += fraction;
-		whole = false;
 	}
 	if ((peek(c) | 0x20) == 'e') {
 		c->at++;
@@ -207,13 +201,8 @@ check_number(struct json_check *c)
 			take(c, '-');
 		if ((exponent = check_digits(c)) == 0)
 			return wrong(c, "digits are missing");
-		whole = false;
 	}
-	if (digits > DIGITS_MAX || exponent > EXPONENT_MAX)
-		return wrong(c, "a number out of bounds");
-	if (whole && c->wide != NULL && !fits_64(c->s + start, c->s + end))
-		buf_add(c->wide, &end, sizeof end);
-	return true;
+	return (digits <= DIGITS_MAX && exponent <= EXPONENT_MAX) || wrong(c, "a number out of bounds");
 }
 
 static size_t
@@ -224,20 +213,6 @@ check_digits(struct json_check *c)
 	while (peek(c) >= '0' && peek(c) <= '9')
 		c->at++;
 	return c->at - start;
-}
-
-/* Whether json-c can keep an integer as it is: int64 below zero, uint64 above. */
-static bool
-fits_64(const char *p, const char *end)
-{
-	bool		 negative = *p == '-';
-	uint64_t	 v = 0;
-
-	for (p += negative; p < end; p++)
-		if (__builtin_mul_overflow(v, 10U, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
-			return false;
-	return !negative || v <= (uint64_t)INT64_MAX + 1;
 }
 
 static bool

@@ -2,8 +2,7 @@
  * json_check -- the door's grammar, for json.c alone.
  *
  * Walks a text once and says whether it is exactly one JSON text of RFC 8259
- * within the bounds of json.h; builds nothing.  What the tree will need later is
- * counted on the way.  Recursion is bounded by JSON_DEPTH_MAX.  Nothing yields.
+ * within the bounds of json.h; builds nothing.  Recursion is bounded by JSON_DEPTH_MAX.  Nothing yields.
  */
 #ifndef PARLEY_IO_JSON_CHECK_H
 #define PARLEY_IO_JSON_CHECK_H
@@ -11,17 +10,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "base/buf.h"
-
 struct json_check {
 	const char	*s;
 	size_t		 n;
 	size_t		 at;		/* where the walk is, or where it failed */
 	const char	*why;		/* what is wrong there; a constant */
-	size_t		 members;	/* of all objects together */
-	struct buf	*wide;		/* NULL, or takes the end (a size_t) of each integer beyond 64 bits */
 };
 
-bool	 json_check(struct json_check *);	/* s, n and wide are set, the rest is zero */
+bool	 json_check(struct json_check *);	/* s and n are set, the rest is zero */
 
 #endif

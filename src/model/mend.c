@@ -1,10 +1,7 @@
 #include "model/mend.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-#include <json-c/json_tokener.h>
 
 #include "base/arena.h"
 #include "base/utf8.h"
@@ -12,7 +9,6 @@
 
 static size_t	 mend_escape(const char *, size_t, enum mend_how, struct buf *);
 static int	 unit(const char *, size_t);
-static json_object *tree(const char *, size_t);
 static const char *object_text(struct arena *, json_object *);
 
 void
@@ -54,16 +50,14 @@ json_object *
 mend_read(const char *s, size_t n, bool *mended)
 {
 	struct buf	 b = { 0 };
-	json_object	*got = NULL;
+	json_object	*got;
 
 	*mended = false;
-	if (json_valid(s, n, NULL))
-		return tree(s, n);
+	if ((got = json_read_any(s, n)) != NULL)
+		return got;
 	mend_json(s, n, MEND_KEEP, &b);
-	if (b.n > 0 && json_valid(b.p, b.n, NULL)) {
-		got = tree(b.p, b.n);
-		*mended = true;
-	}
+	got = json_read_any(buf_text(&b), b.n);
+	*mended = got != NULL;
 	buf_free(&b);
 	return got;
 }
@@ -92,7 +86,7 @@ mend_arguments(struct arena *out, const char *s, size_t n, const char **paramete
 	} else {
 		mend_json(blank, nblank, MEND_REPLACE, b);
 		/* Of two values for one key the last is a guess, hence no json_read(). */
-		if (b->n > 0 && json_valid(b->p, b->n, NULL) && (o = tree(b->p, b->n)) != NULL) {
+		if ((o = json_read_any(buf_text(b), b->n)) != NULL) {
 			text = object_text(out, o);
 			json_object_put(o);
 		}
@@ -143,26 +137,6 @@ unit(const char *s, size_t n)
 		c = c << 4 | (int)(d - digits);
 	}
 	return c;
-}
-
-/* A tree of text that json_valid() has passed. */
-static json_object *
-tree(const char *s, size_t n)
-{
-	/* json-c counts scalars as a level of their own. */
-	struct json_tokener	*t = json_tokener_new_ex(JSON_DEPTH_MAX + 2);
-	json_object		*o;
-
-	if (t == NULL || n > INT32_MAX) {
-		json_tokener_free(t);
-		return NULL;
-	}
-	o = json_tokener_parse_ex(t, s, (int)n);
-	/* A bare number might go on: a blank ends it. */
-	if (json_tokener_get_error(t) == json_tokener_continue)
-		o = json_tokener_parse_ex(t, " ", 1);
-	json_tokener_free(t);
-	return o;
 }
 
 static const char *

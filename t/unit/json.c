@@ -209,9 +209,9 @@ test_text(void)
 	struct arena		*a = arena_open();
 
 	is_text(json_text(json_read(a, text, sizeof text - 1, NULL)),
-	    "{\"a\":[0.10,1.5E+3,-0.0,1e400,12345678901234567890123e0,-9223372036854775809e0,7],"
+	    "{\"a\":[0.10,1.5E+3,-0.0,1e400,12345678901234567890123,-9223372036854775809,7],"
 	    "\"u\":\"http://x/\xc3\xa4\\n\"}", "numbers keep their value, slashes are plain");
-	is_text(json_text(json_read(a, "99999999999999999999", 20, NULL)), "99999999999999999999e0", "a lone wide integer");
+	is_text(json_text(json_read(a, "99999999999999999999", 20, NULL)), "99999999999999999999", "a lone wide integer");
 	is_text(json_text(NULL), "null", "no tree is null");
 	arena_close(&a);
 }
