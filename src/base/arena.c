@@ -168,16 +168,21 @@ arena_printf(struct arena *a, const char *fmt, ...)
 char *
 arena_vprintf(struct arena *a, const char *fmt, va_list ap)
 {
+	char	 here[128];
 	va_list	 again;
 	char	*s;
 	int	 n;
 
+	/* Most are short: then once is enough. */
 	va_copy(again, ap);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vsnprintf(here, sizeof here, fmt, ap);
 	if (n < 0)
 		arena_exhausted();
 	s = arena_alloc(a, (size_t)n + 1);
-	(void)vsnprintf(s, (size_t)n + 1, fmt, again);
+	if ((size_t)n < sizeof here)
+		memcpy(s, here, (size_t)n + 1);
+	else
+		(void)vsnprintf(s, (size_t)n + 1, fmt, again);
 	va_end(again);
 	return s;
 }

@@ -128,15 +128,19 @@ log_level_parse(const char *s, enum log_level *level)
 void
 log_user_hash(const char *user, char out[17])
 {
-	unsigned char	 mac[EVP_MAX_MD_SIZE];
-	unsigned int	 n = 0;
+	static const char	 hex[] = "0123456789abcdef";
+	unsigned char		 mac[EVP_MAX_MD_SIZE];
+	unsigned int		 n = 0;
 
 	if (to.key_size == 0)
 		(void)log_open(NULL, to.level, NULL);
 	(void)HMAC(EVP_sha256(), to.key, (int)to.key_size,
 	    (const unsigned char *)user, strlen(user), mac, &n);
-	for (int i = 0; i < 8; i++)
-		(void)snprintf(out + 2 * i, 3, "%02x", mac[i]);
+	for (int i = 0; i < 8; i++) {
+		out[2 * i] = hex[mac[i] >> 4];
+		out[2 * i + 1] = hex[mac[i] & 15];
+	}
+	out[16] = '\0';
 }
 
 bool

@@ -12,7 +12,7 @@ utf8_valid(const char *s, size_t n)
 	const unsigned char	*p = (const unsigned char *)s;
 
 	while (n > 0) {
-		size_t	 size = char_valid(p, n);
+		size_t	 size = *p < 0x80 ? 1 : char_valid(p, n);
 
 		if (size == 0)
 			return false;

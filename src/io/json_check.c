@@ -20,6 +20,7 @@ static bool	 check_number(struct json_check *);
 static size_t	 check_digits(struct json_check *);
 static bool	 check_word(struct json_check *, const char *);
 static void	 skip_space(struct json_check *);
+static int	 plain(struct json_check *);
 static int	 peek(const struct json_check *);
 static bool	 take(struct json_check *, char);
 static bool	 wrong(struct json_check *, const char *);
@@ -110,7 +111,7 @@ check_string(struct json_check *c)
 {
 	size_t	 start = ++c->at;
 
-	for (int ch; (ch = peek(c)) != '"'; ) {
+	for (int ch; (ch = plain(c)) != '"'; ) {
 		if (ch < 0)
 			return wrong(c, "a string does not end");
 		if (ch < 0x20)
@@ -229,8 +230,20 @@ check_word(struct json_check *c, const char *word)
 static void
 skip_space(struct json_check *c)
 {
-	while (c->at < c->n && strchr(" \t\n\r", c->s[c->at]) != NULL && c->s[c->at] != '\0')
+	for (; c->at < c->n; c->at++)
+		if (c->s[c->at] != ' ' && c->s[c->at] != '\t' && c->s[c->at] != '\n' && c->s[c->at] != '\r')
+			return;
+}
+
+/* Goes to the next byte of a string that needs a look, which is returned; -1 at the end. */
+static int
+plain(struct json_check *c)
+{
+	const unsigned char	*s = (const unsigned char *)c->s;
+
+	while (c->at < c->n && s[c->at] >= 0x20 && s[c->at] != '"' && s[c->at] != '\\')
 		c->at++;
+	return peek(c);
 }
 
 /* The next byte or -1 at the end. */
