@@ -143,10 +143,13 @@ BEGIN
 	SELECT coalesce(json_agg(s.task ORDER BY s.id DESC), '[]'), count(*)
 	  INTO v_tasks, v_shown
 	  FROM (SELECT n.id, n.task, sum(octet_length(n.task::text) + 4) OVER (ORDER BY n.id DESC) AS bytes
-	          FROM (SELECT t.id, tasks.task_json(t) AS task
-	                  FROM tasks.tasks t
-	                 WHERE t.user_id = tasks.who() AND t.status = ANY (v_states)
-	                 ORDER BY t.id DESC LIMIT 1000) n) s
+	          -- JSON only of those that are left: beside the ORDER BY it would be made of all.
+	          FROM (SELECT t.id, tasks.task_json(t.task) AS task
+	                  FROM (SELECT x.id, x AS task
+	                          FROM tasks.tasks x
+	                         WHERE x.user_id = tasks.who() AND x.status = ANY (v_states)
+	                         ORDER BY x.id DESC LIMIT 1000) t
+	                 OFFSET 0) n) s
 	 WHERE s.bytes <= 200000;
 	SELECT count(*) INTO v_total FROM tasks.tasks t WHERE t.user_id = tasks.who() AND t.status = ANY (v_states);
 	IF v_total > v_shown THEN
