@@ -13,8 +13,11 @@
 
 /* An easy handle at rest is 5 KB; more than this are only needed for a burst. */
 #define SPARE_MAX	64
-/* Idle connections that are kept: one for each exchange of a busy worker over HTTP/1.1. */
-#define CONNECTIONS_MAX	1024
+/*
+ * Connections, those in use counted as well: one for each turn of a full worker over HTTP/1.1 (worker.max_turns).
+ * Past this number curl closes one for each that comes back, and looks through all of them to find the oldest.
+ */
+#define CONNECTIONS_MAX	4096
 /*
  * Exchanges on one HTTP/2 connection, if the server allows no less: what RFC 9113 section 6.5.2 asks
  * of servers.  curl believes in this number until the server's own has arrived;
