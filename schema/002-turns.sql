@@ -3,7 +3,7 @@
 -- Each function is called as one statement, which is one transaction.  The first thing each does is to
 -- name the user (set_config(…, true), so it ends with the transaction): row level security then shows
 -- that user's rows only.  A write that finds the turn ended, taken over or gone
--- raises PF001 and leaves nothing behind.
+-- raises PF001 (PF002 when the turn's rows are gone) and leaves nothing behind.
 --
 -- Locks are taken in the order conversation, tool call, turn, so that nobody waits in a circle.
 SET LOCAL ROLE parley_owner;
@@ -218,6 +218,18 @@ END
 $$;
 COMMENT ON FUNCTION parley.calls_json IS 'The calls of a message, for the worker; parameters and result are JSON texts inside strings, so that they come through as they are.';
 
+CREATE FUNCTION parley.turn_lost(p_user text, p_conversation uuid, p_turn int) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	IF EXISTS (SELECT FROM parley.turns t
+	            WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn) THEN
+		RAISE EXCEPTION 'the turn belongs to another or has ended' USING ERRCODE = 'PF001';
+	END IF;
+	RAISE EXCEPTION 'the conversation has been deleted' USING ERRCODE = 'PF002';
+END
+$$;
+COMMENT ON FUNCTION parley.turn_lost IS 'Never returns: says why a turn cannot be written, PF001 (another''s, or ended) or PF002 (deleted).';
+
 CREATE FUNCTION parley.turn_step(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_id uuid, p_content text, p_raw json, p_source text, p_model text,
     p_input_tokens bigint, p_output_tokens bigint, p_calls json) RETURNS text
@@ -268,7 +280,7 @@ BEGIN
 	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
 	   AND t.run = p_run AND t.fence = p_fence AND t.state = 'running';
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'the turn belongs to another, has ended or is gone' USING ERRCODE = 'PF001';
+		PERFORM parley.turn_lost(p_user, p_conversation, p_turn);
 	END IF;
 	SELECT m.created_at INTO v_at FROM parley.messages m
 	 WHERE m.user_id = p_user AND m.conversation_id = p_conversation AND m.turn = p_turn AND m.run = p_run
@@ -313,7 +325,7 @@ BEGIN
 		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
 		   AND t.run = p_run AND t.fence = p_fence AND t.state = p_state;
 		IF NOT FOUND THEN
-			RAISE EXCEPTION 'the turn belongs to another, has ended or is gone' USING ERRCODE = 'PF001';
+			PERFORM parley.turn_lost(p_user, p_conversation, p_turn);
 		END IF;
 		RETURN parley.utc(v_now);
 	END IF;

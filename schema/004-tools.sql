@@ -211,12 +211,12 @@ BEGIN
 		   AND t.run = p_run AND t.fence = p_fence AND t.state = 'running';
 	END IF;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'the turn belongs to another, has ended or is gone' USING ERRCODE = 'PF001';
+		PERFORM parley.turn_lost(p_user, p_conversation, p_turn);
 	END IF;
 	RETURN v_call;
 END
 $$;
-COMMENT ON FUNCTION parley.call_store IS 'Stores the one result of a call, under the fence of its turn: PF001 undoes whatever the transaction did.';
+COMMENT ON FUNCTION parley.call_store IS 'Stores the one result of a call, under the fence of its turn: PF001 and PF002 undo whatever the transaction did.';
 
 CREATE FUNCTION parley.tool_run(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_pos int, p_max_result int)
@@ -242,7 +242,7 @@ BEGIN
 	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
 	    AND t.run = p_run AND t.fence = p_fence AND t.state = 'running';
 	IF NOT FOUND OR v_call.id IS NULL THEN
-		RAISE EXCEPTION 'the turn belongs to another, has ended or is gone' USING ERRCODE = 'PF001';
+		PERFORM parley.turn_lost(p_user, p_conversation, p_turn);
 	END IF;
 	IF v_call.result IS NULL THEN
 		v_since := clock_timestamp();

@@ -20,6 +20,7 @@ binmode Test::More->builder->$_, ':utf8' for qw(output failure_output todo_outpu
 my $model = Parley::Model->new(scripts => {
 	wait => text_reply('Al', 1500, 'most.'),
 	long => text_reply('It ', map({ (500, "goes on $_ ") } 1 .. 20)),
+	brief => text_reply(700, 'Gone.'),	# ends before the pulse has looked
 	dawdle => join("---\n", call_reply(dawdle => {}), text_reply(2000, 'Done.')),
 	broken => "status 400\nheader Content-Type: application/json\nraw {\"error\":{\"message\":\"no\"}}\n",
 	tools => join("---\n", call_reply(add_task => { title => 'One' }, list_tasks => {}, no_such_tool => {}), text_reply('Done.')),
@@ -230,7 +231,7 @@ subtest 'deleting while a turn runs' => sub {
 	    'SELECT json_build_object(''slept'', pg_sleep(1.2)::text)'; COMMENT ON FUNCTION tools.dawdle IS 'Takes its time.'});
 	$t->restart_pool;
 	@pids = sort $t->pids;
-	for my $script (qw(long dawdle)) {
+	for my $script (qw(long dawdle brief)) {
 		$model->clear;
 		$c = $t->begin_chat('dora', "script:$script");
 		$id = Parley::Process::wait_for { $pg->one('SELECT conversation_id FROM parley.turns WHERE state = $$running$$') } 5;

@@ -189,8 +189,8 @@ subtest 'deleting' => sub {
 		is $pg->one("SELECT count(*) FROM parley.$table WHERE user_id = 'gus'"), 0, "nothing is left in $table";
 	}
 	is $db->one('SELECT parley.conversation_delete(?, ?)', 'gus', $turn->{conversation_id}), 0, 'it is gone';
-	is Parley::SQL::failed(sub { $db->run($turn, 1, 0) }), 'PF001', 'a turn of it can write nothing';
-	is Parley::SQL::failed(sub { $db->end($turn, 'failed', undef) }), 'PF001';
+	is Parley::SQL::failed(sub { $db->run($turn, 1, 0) }), 'PF002', 'a turn of it can write nothing';
+	is Parley::SQL::failed(sub { $db->end($turn, 'failed', undef) }), 'PF002';
 	is $pg->one(q{SELECT count(*) FROM parley.messages WHERE user_id = 'gus'}), 0;
 };
 

@@ -263,8 +263,8 @@ subtest 'isolation' => sub {
 	}
 	is $db->one('SELECT parley.conversation_rename(?, ?, ?)', 'ida', $turn->{conversation_id}, 'x'), undef, 'rename';
 	is $db->one('SELECT parley.conversation_delete(?, ?)', 'ida', $turn->{conversation_id}), 0, 'delete';
-	is failed(sub { $db->end({ %$turn, user => 'ida' }, 'failed', undef) }), 'PF001', 'end';
-	is failed(sub { $db->run({ %$turn, user => 'ida' }, 1, 0) }), 'PF001', 'run';
+	is failed(sub { $db->end({ %$turn, user => 'ida' }, 'failed', undef) }), 'PF002', 'end';
+	is failed(sub { $db->run({ %$turn, user => 'ida' }, 1, 0) }), 'PF002', 'run';
 	is $db->one(q{SELECT current_setting('parley.user_id', true)}), '', 'the setting ends with the statement';
 };
 

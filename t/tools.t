@@ -39,6 +39,7 @@ BEGIN
 	END IF;
 END
 $$;
+CREATE FUNCTION tools.lines() RETURNS json LANGUAGE sql AS $$ SELECT E'{ "a" :\n\t[1, "two \\" words"]\r\n}'::json $$;
 CREATE FUNCTION tools.large(bytes int) RETURNS text LANGUAGE sql AS $$ SELECT repeat('x', bytes) $$;
 SQL
 my $t = Parley::Test->new(pg => $pg, model => $model, workers => 1,
@@ -100,6 +101,16 @@ SQL
 	    'it runs, for the user of the turn';
 	$pg->psql('DROP FUNCTION tools.book_room');
 	ok Parley::Process::wait_for(sub { sleep 0.2; !tools_offered()->{book_room} }, 10), 'it goes when its function goes';
+};
+
+subtest 'a result of several lines' => sub {
+	$model->script('lines', join "---\n", call_reply(lines => {}), text_reply('So.'));
+	my @e = $t->stream('alice', 'script:lines');
+	my ($result) = grep { $_->{event} eq 'tool_result' } @e;
+	is_deeply $result->{data}{result}, { a => [1, 'two " words'] }, 'is one line of the stream';
+	is $e[-1]{event}, 'done', '... which goes on';
+	my ($tool) = grep { $_->{role} eq 'tool' } @{($model->requests)[-1]{body}{messages}};
+	is $tool->{content}, '{"a":[1,"two \\" words"]}', 'the model pays for no blanks';
 };
 
 subtest 'exceptions' => sub {

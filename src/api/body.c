@@ -55,7 +55,8 @@ body_put_message(struct buf *b, const struct message *m)
 	jw_key(b, "run"), jw_int(b, m->run);
 	jw_key(b, "role"), jw_string(b, m->role == ROLE_USER ? "user" : "assistant");
 	jw_key(b, "content"), jw_string(b, m->content);
-	jw_key(b, "created_at"), jw_string(b, m->created_at);
+	if (m->created_at != NULL)
+		jw_key(b, "created_at"), jw_string(b, m->created_at);
 	jw_key(b, "tool_calls");
 	jw_open(b, '[');
 	put_calls(b, m);

@@ -181,6 +181,7 @@ hup_came(int sig)
 	if (log_start(conf) < 0)
 		log_say(LOG_ERROR, "log", "log.file cannot be opened: %s", strerror(errno));
 	fcgi_conf(conf);
+	pulse_conf(conf);
 	fcgi_max((int)conf->worker_max_turns);
 	log_say(LOG_INFO, "conf", "the configuration was read again");
 }

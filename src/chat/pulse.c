@@ -45,6 +45,12 @@ pulse_start(const struct conf *conf)
 }
 
 void
+pulse_conf(const struct conf *conf)
+{
+	settings = conf;
+}
+
+void
 pulse_stop(void)
 {
 	ending = true;

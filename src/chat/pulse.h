@@ -24,6 +24,7 @@ struct pulse_turn {			/* belongs to the turn that joined */
 };
 
 int	 pulse_start(const struct conf *);	/* starts its fiber */
+void	 pulse_conf(const struct conf *);	/* after SIGHUP: from the next beat on */
 void	 pulse_stop(void);
 void	 pulse_join(struct pulse_turn *, const struct turn_key *, struct job *);
 void	 pulse_leave(struct pulse_turn *);	/* harmless when not joined */

@@ -55,14 +55,26 @@ rows_calls(struct job *job, const char *text, struct message *m)
 		c->id = json_text_or_null(o, "id");
 		c->call_id = json_text_or_null(o, "call_id");
 		c->tool_name = json_text_or_null(o, "tool_name");
-		c->parameters = json_text_or_null(o, "parameters");
+		c->parameters = rows_json(job, json_text_or_null(o, "parameters"));
 		c->broken = json_text_or_null(o, "broken");
-		c->result = json_text_or_null(o, "result");
+		c->result = rows_json(job, json_text_or_null(o, "result"));
 		c->executed_at = json_text_or_null(o, "executed_at");
 		(void)json_get_bool(o, "is_error", &c->is_error);
 		(void)json_get_int(o, "duration_ms", &c->duration_ms);
 	}
 	return 0;
+}
+
+const char *
+rows_json(struct job *job, const char *text)
+{
+	struct buf	*b;
+
+	if (text == NULL)
+		return NULL;
+	b = buf_new(job->arena);
+	jw_raw(b, text);
+	return buf_text(b);
 }
 
 void

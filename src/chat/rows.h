@@ -20,6 +20,9 @@ struct job;
 
 int	 rows_message(struct job *, const struct pg_rows *, int row, struct message *);	/* -1: internal_error */
 
+/* JSON as a tool wrote it, without its blanks, which each later prompt would pay for; NULL stays NULL. */
+const char *rows_json(struct job *, const char *);
+
 /* The literal of a PostgreSQL array, element by element; NULL is NULL.  NUL bytes, which no text has, are left out. */
 void	 rows_array_add(struct buf *, const char *, size_t);
 const char *rows_array_end(struct buf *);

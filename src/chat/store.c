@@ -208,7 +208,7 @@ call_read(struct job *job, const struct pg_rows *rows, struct call *c)
 
 	if (rows->n == 0)
 		return job_fail(job, FAIL_INTERNAL_ERROR, NULL);
-	c->result = pg_text(rows, 0, "result");
+	c->result = rows_json(job, pg_text(rows, 0, "result"));
 	c->is_error = pg_bool(rows, 0, "is_error");
 	c->executed_at = pg_text(rows, 0, "executed_at");
 	c->duration_ms = pg_int(rows, 0, "duration_ms");
@@ -284,9 +284,9 @@ write_failed(struct job *job, const struct pg_rows *rows, int64_t until, int tri
 {
 	int64_t	 pause = tries < 4 ? BACKOFF_MS << tries : BACKOFF_MAX_MS;
 
-	if (strcmp(rows->sqlstate, "PF001") == 0) {
+	if (strcmp(rows->sqlstate, "PF001") == 0 || strcmp(rows->sqlstate, "PF002") == 0) {
 		job_forgive(job);
-		job->stop = JOB_FENCED;
+		job->stop = rows->sqlstate[4] == '1' ? JOB_FENCED : JOB_CANCELLED;
 		return job_fail(job, FAIL_TURN_ABANDONED, NULL);
 	}
 	if (strcmp(rows->sqlstate, "40P01") == 0 && tries < DEADLOCKS_MAX) {

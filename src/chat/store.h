@@ -5,8 +5,8 @@
  * see schema/001-core.sql, where each function called here is described.  All of them yield.
  *
  * They return 0, or -1 with the job failed (database_unavailable, internal_error).  A write that meets a fence that is
- * not its own fails the job as turn_abandoned and sets job->stop to JOB_FENCED: the
- * turn belongs to somebody else or is gone, and nothing more may be written for it.
+ * not its own fails the job as turn_abandoned and sets job->stop to JOB_FENCED (the turn belongs to somebody
+ * else or has ended) or JOB_CANCELLED (its conversation was deleted): nothing more may be written for it.
  */
 #ifndef PARLEY_CHAT_STORE_H
 #define PARLEY_CHAT_STORE_H

@@ -86,7 +86,7 @@ store_rename(struct job *job, const char *id, const char *title, struct buf *out
 		return -1;
 	if (pg_col(&rows, 0, 0) == NULL)
 		return job_fail(job, FAIL_CONVERSATION_NOT_FOUND, NULL);
-	buf_str(out, pg_col(&rows, 0, 0));
+	jw_raw(out, pg_col(&rows, 0, 0));
 	return 0;
 }
 

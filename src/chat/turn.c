@@ -222,7 +222,17 @@ turn_finish(struct turn *t)
 	turn_set_state(t, "done");
 	end.reply = turn_append(t, &t->answer);
 	end.reply->turn_state = t->state;
-	return turn_store_end(t, &end);
+	if (turn_store_end(t, &end) == 0)
+		return 0;
+
+	/* Its conversation was deleted in this very moment: whoever did that hears what the turn has become. */
+	if (t->job->stop == JOB_CANCELLED) {
+		job_forgive(t->job);
+		turn_set_state(t, "cancelled");
+		return 0;
+	}
+	turn_set_state(t, "running");
+	return -1;
 }
 
 /*

@@ -62,6 +62,6 @@ void	 jw_string_n(struct buf *, const char *, size_t);	/* invalid UTF-8 becomes 
 void	 jw_int(struct buf *, int64_t);
 void	 jw_bool(struct buf *, bool);
 void	 jw_null(struct buf *);
-void	 jw_raw(struct buf *, const char *);			/* valid JSON text; NULL writes null */
+void	 jw_raw(struct buf *, const char *);			/* valid JSON text, without its blanks: it becomes one line; NULL writes null */
 
 #endif

@@ -4,7 +4,6 @@
 #include "base/utf8.h"
 #include "io/json.h"
 
-#define is_blank(c)	((c) == ' ' || (c) == '\t' || (c) == '\n' || (c) == '\r')
 
 static void	 comma(struct buf *);
 static void	 quote(struct buf *, const char *, size_t);
@@ -69,22 +68,33 @@ jw_null(struct buf *b)
 	buf_str(b, "null");
 }
 
+/* A string with its quotes, or what stands before the next blank or string. */
+static size_t
+run_length(const char *json)
+{
+	size_t	 n = 1;
+
+	if (*json != '"')
+		return n + strcspn(json + n, " \t\r\n\"");
+	while (json[n] != '"' && json[n] != '\0')
+		n += json[n] == '\\' && json[n + 1] != '\0' ? 2 : 1;
+	return n + (json[n] == '"');
+}
+
 void
 jw_raw(struct buf *b, const char *json)
 {
-	size_t	 n;
-
 	if (json == NULL) {
 		jw_null(b);
 		return;
 	}
-	/* Blanks around it go: comma() looks at the last byte. */
-	while (is_blank(*json))
-		json++;
-	for (n = strlen(json); n > 0 && is_blank(json[n - 1]); )
-		n--;
 	comma(b);
-	buf_add(b, json, n);
+	while (*(json += strspn(json, " \t\r\n")) != '\0') {
+		size_t	 n = run_length(json);
+
+		buf_add(b, json, n);
+		json += n;
+	}
 }
 
 /*

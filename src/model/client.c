@@ -142,7 +142,7 @@ piece(struct model *m, const char **text, size_t *n)
 
 /*
  * The next model, from the present one on, that its server does not hold back for long.  When all are
- * held, the one that is free first is waited for, if that is before the deadline.
+ * held, the one that is free first is waited for, if that is no longer than a Retry-After would be.
  */
 static int
 choose(struct model *m)
@@ -165,7 +165,8 @@ choose(struct model *m)
 	wait = m->holds[best] > now ? (m->holds[best] - now + 999) / 1000 : 0;
 	if (wait == 0)
 		return 0;
-	if (wait >= left_ms(m)) {
+	/* The same for all: the one who was told to wait that long did not wait either. */
+	if (wait > conf->model_retry_max || wait >= left_ms(m)) {
 		fault_set(&m->fault, FAIL_MODEL_UNAVAILABLE, FAULT_NEXT, "held_back");
 		m->fault.wait_ms = wait;
 		return give_up(m);

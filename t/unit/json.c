@@ -234,7 +234,7 @@ test_writer(void)
 	jw_bool(&b, false);
 	jw_null(&b);
 	jw_string(&b, NULL);
-	jw_raw(&b, " {\"x\": 1}\n");
+	jw_raw(&b, " {\"x\" :\n\t[1, \"a \\\" b\\\\\" ] }\n");
 	jw_raw(&b, NULL);
 	jw_open(&b, '[');
 	jw_close(&b, ']');
@@ -245,7 +245,7 @@ test_writer(void)
 	jw_int(&b, 0);
 	jw_close(&b, '}');
 	is_text(buf_text(&b), "data: {\"n\":-9223372036854775808,\"s\":\"a\\\"b\\\\c/\\b\\f\\n\\r\\t\\u0001\x7f\xc3\xa4\","
-	    "\"l\":[true,false,null,null,{\"x\": 1},null,[],{}],\"k\\\"\":0}", "commas and escapes");
+	    "\"l\":[true,false,null,null,{\"x\":[1,\"a \\\" b\\\\\"]},null,[],{}],\"k\\\"\":0}", "commas and escapes");
 	ok(json_read(a, b.p + 6, b.n - 6, NULL) != NULL, "... reads back");
 
 	buf_clear(&b);
