@@ -96,8 +96,10 @@ subtest 'fallbacks' => sub {
 subtest 'a pause that a server asks for' => sub {
 	run_cases($t, grep { $_->{hold} } @cases);
 	my $before = $model->requests;
-	my $other = pool('turn.deadline' => '20 s');
-	error_is($other->chat('bob', 'hello'), 503, 'model_unavailable', 'binds every worker whose turns cannot wait so long');
+	my $other = pool();
+	my $r = $other->chat('bob', 'hello');
+	error_is($r, 503, 'model_unavailable', 'longer than a retry would wait, it binds every worker');
+	cmp_ok $r->{headers}{'retry-after'}, '>', 20, '... and the client hears how long';
 	is scalar(my @now = $model->requests), scalar @$before, '... who do not ask it';
 	$pg->one(q{DELETE FROM parley.facts WHERE key LIKE 'hold:%' RETURNING 1});
 	is $other->chat('bob', 'hello')->{status}, 200, 'until it is over';
