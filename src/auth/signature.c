@@ -1,11 +1,13 @@
 #include "auth/signature.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>
-#include <openssl/hmac.h>
+
+#include "base/mac.h"
 
 static const struct alg algs[] = {
 	{ "HS256", ALG_HS, "SHA256", NULL },
@@ -19,6 +21,13 @@ static const struct alg algs[] = {
 	{ "ES512", ALG_ES, "SHA512", "secp521r1" },
 	{ "EdDSA", ALG_ED, NULL, NULL },
 };
+
+/* The key of the configuration's secret, made ready for the algorithm of the last token; made again when forgotten. */
+static struct {
+	const struct alg *alg;
+	char		*secret;
+	struct mac	*mac;
+} kept;
 
 const struct alg *
 alg_find(const char *name)
@@ -50,19 +59,32 @@ alg_fits(const struct alg *a, const EVP_PKEY *key)
 	return false;
 }
 
+static struct mac *
+mac_kept(const struct alg *a, const char *secret)
+{
+	if (kept.alg == a && strcmp(kept.secret, secret) == 0)
+		return kept.mac;
+	mac_close(&kept.mac);
+	free(kept.secret);
+	kept.secret = strdup(secret);
+	kept.mac = kept.secret != NULL ? mac_open(a->digest, secret, strlen(secret)) : NULL;
+	kept.alg = kept.mac != NULL ? a : NULL;
+	return kept.mac;
+}
+
 /* Not by libjwt: its releases before 1.17 compare MACs with strcmp(), which tells by its time how much was right (CVE-2024-25189). */
 bool
 signature_by_secret(const struct alg *a, const char *secret, const struct signed_text *t)
 {
-	unsigned char	 mac[EVP_MAX_MD_SIZE];
-	unsigned	 n = 0;
+	unsigned char	 mac[MAC_MAX];
+	struct mac	*by;
+	size_t		 n;
 
 	/* An empty secret would be one that everybody knows. */
-	if (a->family != ALG_HS || secret == NULL || *secret == '\0' ||
-	    HMAC(EVP_get_digestbyname(a->digest), secret, (int)strlen(secret),
-	    (const unsigned char *)t->text, t->nsigned, mac, &n) == NULL)
+	if (a->family != ALG_HS || secret == NULL || *secret == '\0' || (by = mac_kept(a, secret)) == NULL)
 		return false;
-	return n == t->nsignature && CRYPTO_memcmp(mac, t->signature, n) == 0;
+	n = mac_sign(by, t->text, t->nsigned, mac);
+	return n > 0 && n == t->nsignature && CRYPTO_memcmp(mac, t->signature, n) == 0;
 }
 
 /*

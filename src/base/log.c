@@ -4,8 +4,6 @@
 #include <execinfo.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/mac.h"
 #include "base/utf8.h"
 #include "base/uuid.h"
 
@@ -25,7 +24,7 @@
 /* Kept for the end of a line: ,"cut":true}\n */
 #define LINE_TAIL	((size_t)16)
 #define VALUE_MAX	((size_t)1024)
-#define KEY_MAX		64
+#define KEY_SIZE	32	/* bytes of a random key: as many as the hash has */
 #define CRASH_STACK	((size_t)64 * 1024)
 #define CRASH_FRAMES	64
 
@@ -36,8 +35,7 @@ static struct {
 	bool		 keyed;
 	enum log_level	 level;
 	char		*path;		/* NULL: stderr */
-	unsigned char	 key[KEY_MAX];
-	size_t		 key_size;
+	struct mac	*mac;		/* hashes users; NULL: not yet needed */
 	uint64_t	 dropped;	/* lines, since the last one that got through */
 } to = { .fd = STDERR_FILENO, .may_block = true, .level = LOG_INFO };
 
@@ -78,16 +76,17 @@ log_open(const char *path, enum log_level level, const char *key)
 	}
 	to.level = level;
 
+	/* Without a key a random one, which stays while there is none. */
 	if (key != NULL && *key != '\0') {
-		unsigned int	 n = 0;
-
-		/* Hashed to one size, so that a key of any length counts whole. */
-		(void)EVP_Digest(key, strlen(key), to.key, &n, EVP_sha256(), NULL);
-		to.key_size = n;
+		mac_close(&to.mac);
+		to.mac = mac_open("SHA256", key, strlen(key));
 		to.keyed = true;
-	} else if (to.keyed || to.key_size == 0) {
-		random_bytes(to.key, 32);
-		to.key_size = 32;
+	} else if (to.keyed || to.mac == NULL) {
+		unsigned char	 bytes[KEY_SIZE];
+
+		random_bytes(bytes, sizeof bytes);
+		mac_close(&to.mac);
+		to.mac = mac_open("SHA256", bytes, sizeof bytes);
 		to.keyed = false;
 	}
 	return 0;
@@ -129,13 +128,12 @@ void
 log_user_hash(const char *user, char out[17])
 {
 	static const char	 hex[] = "0123456789abcdef";
-	unsigned char		 mac[EVP_MAX_MD_SIZE];
-	unsigned int		 n = 0;
+	unsigned char		 mac[MAC_MAX] = { 0 };
 
-	if (to.key_size == 0)
+	if (to.mac == NULL)
 		(void)log_open(NULL, to.level, NULL);
-	(void)HMAC(EVP_sha256(), to.key, (int)to.key_size,
-	    (const unsigned char *)user, strlen(user), mac, &n);
+	if (to.mac != NULL)
+		(void)mac_sign(to.mac, user, strlen(user), mac);
 	for (int i = 0; i < 8; i++) {
 		out[2 * i] = hex[mac[i] >> 4];
 		out[2 * i + 1] = hex[mac[i] & 15];

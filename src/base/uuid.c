@@ -1,6 +1,7 @@
 #include "base/uuid.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -9,15 +10,16 @@
 /*
  * Random bytes fetched ahead, so that an id costs no system call of its own.
  * Forgettable: it only ever holds bytes that nobody has seen.  A fork would
- * hand the same bytes to two processes, hence the owner.
+ * hand the same bytes to two processes: the child forgets them.
  */
 static struct {
-	pid_t		 owner;
+	bool		 watched;	/* forks are */
 	size_t		 left;
 	unsigned char	 bytes[4096];
 } pool;
 
 static void	 random_fetch(void *, size_t);
+static void	 random_forget(void);
 
 void
 random_bytes(void *out, size_t n)
@@ -28,16 +30,24 @@ random_bytes(void *out, size_t n)
 		random_fetch(out, n);
 		return;
 	}
-	if (pool.left < n || pool.owner != getpid()) {
+	if (pool.left < n) {
+		if (!pool.watched && pthread_atfork(NULL, NULL, random_forget) != 0)
+			abort();
+		pool.watched = true;
 		random_fetch(pool.bytes, sizeof pool.bytes);
 		pool.left = sizeof pool.bytes;
-		pool.owner = getpid();
 	}
 	pool.left -= n;
 	from = pool.bytes + pool.left;
 	memcpy(out, from, n);
 	/* What was given away must not be found in a core dump. */
 	explicit_bzero(from, n);
+}
+
+static void
+random_forget(void)
+{
+	pool.left = 0;
 }
 
 /* Without randomness ids and keys would repeat: better no worker than that. */

@@ -173,13 +173,25 @@ turn_append(struct turn *t, const struct answer *a)
 	return m;
 }
 
+/* Milliseconds with a decimal, without the trouble of floating point. */
+static void
+put_ms(struct buf *b, const char *key, int64_t us)
+{
+	buf_printf(b, "\"%s\":%lld.%lld,", key, (long long)(us / 1000), (long long)(us % 1000 / 100));
+}
+
 static const char *
 timings(const struct turn *t)
 {
-	return arena_printf(t->job->arena,
-	    "{\"begin_ms\":%.1f,\"first_byte_ms\":%.1f,\"model_ms\":%.1f,\"tools_ms\":%.1f,\"steps\":%d}",
-	    (double)t->begin_us / 1e3, (double)t->first_byte_us / 1e3,
-	    (double)t->model_us / 1e3, (double)t->tools_us / 1e3, t->steps + 1);
+	struct buf	*b = buf_new(t->job->arena);
+
+	buf_char(b, '{');
+	put_ms(b, "begin_ms", t->begin_us);
+	put_ms(b, "first_byte_ms", t->first_byte_us);
+	put_ms(b, "model_ms", t->model_us);
+	put_ms(b, "tools_ms", t->tools_us);
+	buf_printf(b, "\"steps\":%d}", t->steps + 1);
+	return b->p;
 }
 
 /* The ending is stored whatever stops the turn now, within a time of its own. */

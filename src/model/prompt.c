@@ -17,6 +17,12 @@ struct saying {
 	bool		 live;		/* it belongs to the turn that runs */
 };
 
+/* The instructions of the configuration, as they stand in each request; quoted anew when forgotten. */
+static struct {
+	const char	*text;
+	struct buf	 json;
+} quoted;
+
 static void	 system_message(const struct prompt *, struct buf *);
 static void	 assistant(const struct prompt *, int i, const char *model, struct arena *, struct buf *);
 static void	 assistant_write(const struct saying *, struct buf *);
@@ -78,21 +84,41 @@ prompt_cut(struct prompt *p)
 	return true;
 }
 
+/* The inside of a JSON string, quoted once for all turns: instructions are long, and of the configuration, which stays. */
+static const struct buf *
+instructions_quoted(const char *text)
+{
+	size_t	 n = strlen(text);
+
+	if (quoted.text == text)
+		return &quoted.json;
+	while (n > 0 && text[n - 1] == '\n')
+		n--;
+	buf_clear(&quoted.json);
+	jw_string_n(&quoted.json, text, n);
+	quoted.json.n--;
+	buf_drop(&quoted.json, 1);
+	quoted.text = text;
+	return &quoted.json;
+}
+
 static void
 system_message(const struct prompt *p, struct buf *b)
 {
-	struct buf	 text = { 0 };
+	const struct buf	*instructions = instructions_quoted(p->instructions != NULL ? p->instructions : "");
 
-	if (p->instructions != NULL)
-		buf_str(&text, p->instructions);
-	while (text.n > 0 && text.p[text.n - 1] == '\n')
-		text.p[--text.n] = '\0';
-	/* At the end, so that servers which cache the beginning of a prompt can go on doing so. */
+	if (instructions->n == 0 && p->local_time == NULL)
+		return;
+	jw_open(b, '{');
+	jw_key(b, "role"), jw_string(b, "system");
+	jw_key(b, "content");
+	buf_char(b, '"');
+	buf_add(b, instructions->p, instructions->n);
+	/* At the end, so that servers which cache the beginning of a prompt can go on doing so. (A zone's name needs no quoting.) */
 	if (p->local_time != NULL)
-		buf_printf(&text, "%sThe user's local date and time: %s.", text.n > 0 ? "\n\n" : "", p->local_time);
-	if (text.n > 0)
-		simple(b, "system", text.p);
-	buf_free(&text);
+		buf_printf(b, "%sThe user's local date and time: %s.", instructions->n > 0 ? "\\n\\n" : "", p->local_time);
+	buf_char(b, '"');
+	jw_close(b, '}');
 }
 
 static void
