@@ -102,6 +102,8 @@ sub served {
 	return @l;
 }
 
+sub connections { my %seen = map { $_->{connection} => 1 } @_; return scalar keys %seen }
+
 sub good { return scalar grep { $_->{status} == 200 && $_->{error} == 0 } @_ }
 
 for my $way (['HTTP/2.0', "https://127.0.0.1:$h2"], ['HTTP/1.1', "https://127.0.0.1:$h1"]) {
@@ -110,15 +112,17 @@ for my $way (['HTTP/2.0', "https://127.0.0.1:$h2"], ['HTTP/1.1', "https://127.0.
 	is good(fetch("$url/small", 50)), 50, "$protocol: 50 at once";
 	my @l = served(50);
 	is scalar(grep { $_->{protocol} eq $protocol } @l), 50, '... speak it';
-	my %connections = map { $_->{connection} => 1 } @l;
-	my $n = keys %connections;
-	ok $protocol eq 'HTTP/2.0' ? $n == 1 : $n > 1, "... on $n connections";
+	# Over HTTP/1.1 a quick server and a slow client may do with one connection, one exchange after the other.
+	is connections(@l), 1, '... on one connection' if $protocol eq 'HTTP/2.0';
 	is $opened, 1, '... and the CA file is read once';
 
-	my @got = fetch("$url/big", 3, slow => 2000);
+	# The slow one holds its connection until the others are done, and would hold it for 20 seconds.
+	my @got = fetch("$url/big", 3, slow => 20_000);
 	is good(@got), 3, "$protocol: a slow reader among others";
 	is scalar(grep { $_->{bytes} == 12_000_001 } @got), 3, '... all get all of it';
-	cmp_ok $got[$_]{ms}, '<', 2000, '... the others do not wait for it' for 1, 2;
+	cmp_ok $got[$_]{ms}, '<', 20_000, '... the others do not wait for it' for 1, 2;
+	my $n = connections(served(3));
+	ok $protocol eq 'HTTP/2.0' ? $n == 1 : $n > 1, "... on $n connections";
 
 	is good(fetch("$url/big", 1)), 1, "$protocol: a long body alone on its connection";
 	is good(fetch("$url/post", 5, post => 900_000)), 5, "$protocol: a large request";

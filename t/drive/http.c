@@ -3,8 +3,8 @@
  *
  *	http URL CA_FILE COUNT BYTES SLOW_MS KEEP
  *
- * sends bodies of BYTES x (0: GET), lets the first fiber wait SLOW_MS before it reads, and closes each exchange
- * after KEEP bytes (0: reads all).  Prints a line for each ("id status error bytes ms"), and how often the CA file was opened.
+ * sends bodies of BYTES x (0: GET), lets the first fiber wait until the others are done, SLOW_MS at most, before it
+ * reads, and closes each exchange after KEEP bytes (0: reads all).  Prints a line for each ("id status error bytes ms"), and how often the CA file was opened.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -38,8 +38,8 @@ fetch(void *arg)
 	job_open(&job, NULL);
 	h = http_open(&job, &ask);
 	status = http_status(h);
-	if (id == 0 && slow_ms > 0)
-		loop_sleep(deadline_ms(slow_ms));
+	while (id == 0 && left > 1 && now_us() < job.started + slow_ms * 1000)
+		loop_sleep(deadline_ms(10));
 	while ((keep == 0 || got < keep) && (n = http_read(h, piece, sizeof piece)) > 0)
 		got += (size_t)n;
 	printf("%d %d %d %zu %" PRId64 " %s\n", id, status, (int)http_error(h), got,
