@@ -67,21 +67,6 @@ utf8_length(const char *s, size_t n)
 }
 
 size_t
-utf8_prefix(const char *s, size_t len, size_t n)
-{
-	size_t	 at = 0;
-
-	while (at < len && n-- > 0) {
-		size_t	 size = char_size((unsigned char)s[at]);
-
-		if (size > len - at)
-			break;
-		at += size;
-	}
-	return at;
-}
-
-size_t
 utf8_whole(const char *s, size_t n)
 {
 	/* Only the last three bytes can begin a character that is cut. */
@@ -152,4 +137,20 @@ utf8_next(const char **s, const char *end)
 		c = c << 6 | (p[i] & 0x3f);
 	*s += size;
 	return c;
+}
+
+size_t
+utf8_write(char out[4], uint32_t c)
+{
+	size_t	 size = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+
+	if (size == 1) {
+		out[0] = (char)c;
+		return 1;
+	}
+	/* As many leading ones as bytes; the others bring six bits each. */
+	out[0] = (char)((0xf00 >> size & 0xff) | c >> 6 * (size - 1));
+	for (size_t i = 1; i < size; i++)
+		out[i] = (char)(0x80 | (c >> 6 * (size - 1 - i) & 0x3f));
+	return size;
 }

@@ -12,13 +12,13 @@
 
 bool	 utf8_valid(const char *, size_t);
 size_t	 utf8_length(const char *, size_t);	/* code points; the text must be valid */
-/* Bytes of the longest prefix of at most n code points. */
-size_t	 utf8_prefix(const char *, size_t len, size_t n);
 /* Bytes of the longest prefix that does not end inside a character. */
 size_t	 utf8_whole(const char *, size_t);
 /* Narrows [*s, *s + *n) by Unicode White_Space on both sides. */
 void	 utf8_trim(const char **s, size_t *n);
 /* Reads one code point of valid text and moves on. */
 uint32_t utf8_next(const char **s, const char *end);
+/* Writes one code point, a surrogate as well: how many bytes. */
+size_t	 utf8_write(char out[4], uint32_t);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/utf8.h"
 #include "demo/reply.h"
 
 #define SCRIPT_MS_MAX		(24 * 3600 * 1000)
@@ -380,6 +381,7 @@ unescape(const char *p, struct buf *b)
 {
 	unsigned int	 code;
 	int		 used;
+	char		 bytes[4];
 
 	for (; *p != '\0'; p++) {
 		if (*p != '\\' || p[1] == '\0') {
@@ -391,14 +393,7 @@ unescape(const char *p, struct buf *b)
 			buf_char(b, (char)code);
 			p += used;
 		} else if (*p == 'u' && sscanf(p + 1, "%4x%n", &code, &used) == 1 && used == 4) {
-			if (code < 0x80)
-				buf_char(b, (char)code);
-			else {
-				if (code >= 0x800)
-					buf_char(b, (char)(0xe0 | code >> 12));
-				buf_char(b, (char)(code >= 0x800 ? 0x80 | (code >> 6 & 0x3f) : 0xc0 | code >> 6));
-				buf_char(b, (char)(0x80 | (code & 0x3f)));
-			}
+			buf_add(b, bytes, utf8_write(bytes, code));
 			p += used;
 		} else
 			buf_char(b, *p == 'n' ? '\n' : *p == 'r' ? '\r' : *p == 't' ? '\t' : *p);

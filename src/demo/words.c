@@ -20,6 +20,8 @@ static const struct quote quotes[] = {
 static bool	 is_space(uint32_t);
 static uint32_t	 plain(uint32_t);
 static void	 rune_add(struct buf *, uint32_t);
+static void	 space_add(struct buf *);
+static char	*spaced_text(struct arena *, struct buf *);
 static bool	 is_letter(const char *);
 
 char *
@@ -34,12 +36,10 @@ words_fold(struct arena *a, const char *s)
 		if (!is_space(c))
 			rune_add(b, c < 0x80 ? (c >= 'A' && c <= 'Z' ? c | 0x20 : c) :
 			    (uint32_t)towlower((wint_t)c));
-		else if (b->n > 0 && b->p[b->n - 1] != ' ')
-			buf_char(b, ' ');
+		else
+			space_add(b);
 	}
-	while (b->n > 0 && b->p[b->n - 1] == ' ')
-		b->p[--b->n] = '\0';
-	return arena_strdup(a, buf_text(b));
+	return spaced_text(a, b);
 }
 
 char *
@@ -54,12 +54,10 @@ words_line(struct arena *a, const char *s)
 		c = utf8_next(&s, end);
 		if (!is_space(c))
 			buf_add(b, from, (size_t)(s - from));
-		else if (b->n > 0 && b->p[b->n - 1] != ' ')
-			buf_char(b, ' ');
+		else
+			space_add(b);
 	}
-	while (b->n > 0 && b->p[b->n - 1] == ' ')
-		b->p[--b->n] = '\0';
-	return arena_strdup(a, buf_text(b));
+	return spaced_text(a, b);
 }
 
 char *
@@ -157,20 +155,25 @@ plain(uint32_t c)
 static void
 rune_add(struct buf *b, uint32_t c)
 {
-	if (c < 0x80) {
-		buf_char(b, (char)c);
-		return;
-	}
-	if (c >= 0x10000) {
-		buf_char(b, (char)(0xf0 | c >> 18));
-		buf_char(b, (char)(0x80 | (c >> 12 & 0x3f)));
-	} else if (c >= 0x800)
-		buf_char(b, (char)(0xe0 | c >> 12));
-	if (c >= 0x800)
-		buf_char(b, (char)(0x80 | (c >> 6 & 0x3f)));
-	else
-		buf_char(b, (char)(0xc0 | c >> 6));
-	buf_char(b, (char)(0x80 | (c & 0x3f)));
+	char	 bytes[4];
+
+	buf_add(b, bytes, utf8_write(bytes, c));
+}
+
+/* However much space there is becomes one blank, and none at the beginning. */
+static void
+space_add(struct buf *b)
+{
+	if (b->n > 0 && b->p[b->n - 1] != ' ')
+		buf_char(b, ' ');
+}
+
+static char *
+spaced_text(struct arena *a, struct buf *b)
+{
+	while (b->n > 0 && b->p[b->n - 1] == ' ')
+		b->p[--b->n] = '\0';
+	return arena_strdup(a, buf_text(b));
 }
 
 /* Any byte of a letter outside ASCII counts as one. */

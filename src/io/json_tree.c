@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/utf8.h"
 
 #define NUMBER_MAX	64	/* json_check() takes some 50 bytes at most */
 
@@ -189,26 +190,12 @@ unit(struct reader *r)
 	return (uint32_t)strtoul(hex, NULL, 16);
 }
 
-/* RFC 3629 section 3. */
 static void
 put_character(struct buf *b, uint32_t c)
 {
-	if (c < 0x80) {
-		buf_char(b, (char)c);
-		return;
-	}
-	if (c < 0x800) {
-		buf_char(b, (char)(0xc0 | c >> 6));
-	} else {
-		if (c < 0x10000) {
-			buf_char(b, (char)(0xe0 | c >> 12));
-		} else {
-			buf_char(b, (char)(0xf0 | c >> 18));
-			buf_char(b, (char)(0x80 | (c >> 12 & 0x3f)));
-		}
-		buf_char(b, (char)(0x80 | (c >> 6 & 0x3f)));
-	}
-	buf_char(b, (char)(0x80 | (c & 0x3f)));
+	char	 bytes[4];
+
+	buf_add(b, bytes, utf8_write(bytes, c));
 }
 
 /* The byte that begins the next token. */

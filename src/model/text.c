@@ -147,20 +147,7 @@ sequence(const unsigned char *s, size_t n, uint32_t *c)
 static void
 put(struct buf *b, uint32_t c)
 {
-	if (c < 0x80) {
-		buf_char(b, (char)c);
-		return;
-	}
-	if (c < 0x800) {
-		buf_char(b, (char)(0xc0 | c >> 6));
-	} else {
-		if (c < 0x10000) {
-			buf_char(b, (char)(0xe0 | c >> 12));
-		} else {
-			buf_char(b, (char)(0xf0 | c >> 18));
-			buf_char(b, (char)(0x80 | (c >> 12 & 0x3f)));
-		}
-		buf_char(b, (char)(0x80 | (c >> 6 & 0x3f)));
-	}
-	buf_char(b, (char)(0x80 | (c & 0x3f)));
+	char	 bytes[4];
+
+	buf_add(b, bytes, utf8_write(bytes, c));
 }

@@ -25,6 +25,7 @@ main(void)
 {
 	const char	*s = "aé€😀", *at = s;
 	const char	*end = s + strlen(s);
+	char		 bytes[4], again[16] = "";
 
 	ok(valid("") && valid("plain") && valid(s), "valid text");
 	ok(valid("\xf4\x8f\xbf\xbf") && valid("\xed\x9f\xbf") && valid("\xee\x80\x80"), "the last ones");
@@ -36,11 +37,17 @@ main(void)
 	    !valid("\xf0\x9f\x98"), "broken sequences");
 
 	ok(utf8_length(s, strlen(s)) == 4, "four code points");
-	ok(utf8_prefix(s, strlen(s), 0) == 0 && utf8_prefix(s, strlen(s), 2) == 3 &&
-	    utf8_prefix(s, strlen(s), 3) == 6 && utf8_prefix(s, strlen(s), 9) == 10, "prefixes");
 	ok(utf8_whole(s, 10) == 10 && utf8_whole(s, 9) == 6 && utf8_whole(s, 7) == 6 &&
 	    utf8_whole(s, 5) == 3 && utf8_whole(s, 2) == 1 && utf8_whole(s, 0) == 0, "whole characters");
 
+	while (at < end)
+		strncat(again, bytes, utf8_write(bytes, utf8_next(&at, end)));
+	is_text(again, s, "read and written");
+	ok(utf8_write(bytes, 0x7ff) == 2 && memcmp(bytes, "\xdf\xbf", 2) == 0 &&
+	    utf8_write(bytes, 0x800) == 3 && memcmp(bytes, "\xe0\xa0\x80", 3) == 0 &&
+	    utf8_write(bytes, 0xffff) == 3 && memcmp(bytes, "\xef\xbf\xbf", 3) == 0 &&
+	    utf8_write(bytes, 0x10ffff) == 4 && memcmp(bytes, "\xf4\x8f\xbf\xbf", 4) == 0, "the edges of each length");
+	at = s;
 	ok(utf8_next(&at, end) == 'a' && utf8_next(&at, end) == 0xe9 && utf8_next(&at, end) == 0x20ac &&
 	    utf8_next(&at, end) == 0x1f600 && at == end, "code points one by one");
 
