@@ -87,7 +87,9 @@ subtest 'errors' => sub {
 	ok !exists $line->{request}[0]{route}, '... has no route';
 	(undef, $line) = logged('POST', '/api/chat', '{"message":"Whisper in bad JSON"');
 	is_deeply [@{$line->{request}[0]}{qw(status error_code)}], [400, 'invalid_json'], 'bad JSON';
-	logged('POST', '/api/chat', { message => 'Whisper of a bad zone', time_zone => 'Whisper/City', Whisper => 'field' });
+	(undef, $line) = logged('POST', '/api/chat', { message => 'Whisper of a bad zone', time_zone => 'Whisper/City', Whisper => 'field' });
+	is_deeply [@{$line->{request}[0]}{qw(status error_code)}], [422, 'validation_error'], 'a field that cannot be';
+	like $line->{request}[0]{at}, qr/^[\w\/.-]+\.c:\d+$/, '... where it was said';
 	logged('POST', '/api/chat', 'x' x 70000);
 	logged('PATCH', '/api/conversations/x', { title => 'Whisper of a title' });
 

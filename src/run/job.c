@@ -56,7 +56,7 @@ job_fail_(struct job *job, enum fail code, const char *file, int line, const cha
 }
 
 int
-job_fail_field(struct job *job, const char *field, const char *fmt, ...)
+job_fail_field_(struct job *job, const char *field, const char *file, int line, const char *fmt, ...)
 {
 	va_list	 ap;
 
@@ -64,6 +64,7 @@ job_fail_field(struct job *job, const char *field, const char *fmt, ...)
 		return -1;
 	job->fail = FAIL_VALIDATION_ERROR;
 	job->field = arena_strdup(job->arena, field);
+	job->where = arena_printf(job->arena, "%s:%d", file, line);
 	va_start(ap, fmt);
 	job->sentence = arena_vprintf(job->arena, fmt, ap);
 	va_end(ap);

@@ -81,8 +81,11 @@ void	 job_close(struct job *);
 	job_fail_((job), (code), __FILE__, __LINE__, __VA_ARGS__)
 int	 job_fail_(struct job *, enum fail, const char *file, int line, const char *fmt, ...)
 	    __attribute__((format(printf, 5, 6)));
-int	 job_fail_field(struct job *, const char *field, const char *fmt, ...)	/* 422 validation_error; always -1 */
-	    __attribute__((format(printf, 3, 4)));
+/* The same for one field of a request: 422 validation_error. */
+#define job_fail_field(job, field, ...)	\
+	job_fail_field_((job), (field), __FILE__, __LINE__, __VA_ARGS__)
+int	 job_fail_field_(struct job *, const char *field, const char *file, int line, const char *fmt, ...)
+	    __attribute__((format(printf, 5, 6)));
 void	 job_detail(struct job *, const char *fmt, ...)	/* before job_fail(); the last one said is kept */
 	    __attribute__((format(printf, 2, 3)));
 void	 job_forgive(struct job *);			/* forgets failure and detail: it was expected */
