@@ -145,7 +145,7 @@ COMMENT ON FUNCTION parley.conversation_delete IS
     'Deletes a conversation and all that is in it; false: there is none. A turn that runs meets its fence at its next write, and its pulse tells it to stop.';
 
 CREATE FUNCTION parley.turn_read(p_user text, p_conversation uuid, p_turn int)
-RETURNS TABLE (turn_state text, error_code text, sentence text, model text, ended_at text, input_tokens bigint,
+RETURNS TABLE (turn_state text, error_code text, sentence text, model text, input_tokens bigint,
     output_tokens bigint, turn int, run int, idx int, id uuid, role text, content text, raw json, source text,
     interrupted boolean, created_at text, calls json)
 LANGUAGE plpgsql AS $$
@@ -154,7 +154,7 @@ DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
 BEGIN
 	RETURN QUERY
-	SELECT t.state, t.error_code, t.sentence, t.model, parley.utc(t.ended_at), t.input_tokens, t.output_tokens,
+	SELECT t.state, t.error_code, t.sentence, t.model, t.input_tokens, t.output_tokens,
 	       m.turn, m.run, m.idx, m.id, m.role, m.content, m.raw, m.source, m.interrupted, parley.utc(m.created_at),
 	       CASE WHEN m.calls > 0 THEN parley.calls_json(p_user, p_conversation, m.turn, m.run, m.idx) END
 	  FROM parley.turns t

@@ -16,7 +16,6 @@ struct buf;
 struct job;
 
 #define ROWS_MESSAGE	"turn, run, idx, id, role, content, raw, source, turn_state, error_code, interrupted, created_at, calls"
-#define ROWS_MESSAGE_COLUMNS	13
 
 int	 rows_message(struct job *, const struct pg_rows *, int row, struct message *);	/* -1: internal_error */
 

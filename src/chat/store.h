@@ -92,7 +92,6 @@ struct store_turn {
 	const char	*error_code;
 	const char	*sentence;
 	const char	*model;
-	const char	*ended_at;
 	struct message	*messages;
 	int		 nmessages;
 	int64_t		 input_tokens;

@@ -112,7 +112,7 @@ store_turn(struct job *job, const char *conversation_id, int turn, struct store_
 	struct pg_rows	 rows;
 
 	if (pg_query(job, PG_TURN, &rows,
-	    "SELECT " ROWS_MESSAGE ", sentence, model, ended_at, input_tokens, output_tokens"
+	    "SELECT " ROWS_MESSAGE ", sentence, model, input_tokens, output_tokens"
 	    "  FROM parley.turn_read($1::text, $2::uuid, $3::int)",
 	    job->user, conversation_id, pg_num(job, turn)) < 0)
 		return -1;
@@ -127,7 +127,6 @@ store_turn(struct job *job, const char *conversation_id, int turn, struct store_
 	out->error_code = out->messages[0].error_code;
 	out->sentence = pg_text(&rows, 0, "sentence");
 	out->model = pg_text(&rows, 0, "model");
-	out->ended_at = pg_text(&rows, 0, "ended_at");
 	out->input_tokens = pg_int(&rows, 0, "input_tokens");
 	out->output_tokens = pg_int(&rows, 0, "output_tokens");
 	return 0;

@@ -132,6 +132,7 @@ turn_ask(struct turn *t)
 	t->answer = *model_answer(m);
 	t->input_tokens += t->answer.input_tokens;
 	t->output_tokens += t->answer.output_tokens;
+	t->estimated |= t->answer.estimated;
 	if (t->answer.model_name != NULL)
 		t->model = t->answer.model_name;
 	if (t->steps == 0)
@@ -299,14 +300,6 @@ turn_messages(const struct turn *t, int *n)
 	return &t->prompt.messages[t->first];
 }
 
-const char *
-turn_response(const struct turn *t)
-{
-	const struct message	*last = &t->prompt.messages[t->prompt.nmessages - 1];
-
-	return last->role == ROLE_ASSISTANT ? last->content : "";
-}
-
 static void
 turn_log(const struct turn *t)
 {
@@ -319,6 +312,8 @@ turn_log(const struct turn *t)
 	log_int("steps", t->steps + 1);
 	log_int("input_tokens", t->input_tokens);
 	log_int("output_tokens", t->output_tokens);
+	if (t->estimated)
+		log_bool("tokens_estimated", true);
 	log_ms("begin_ms", t->begin_us);
 	log_ms("first_byte_ms", t->first_byte_us);
 	log_ms("model_ms", t->model_us);

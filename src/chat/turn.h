@@ -58,6 +58,7 @@ struct turn {
 	const char		*model;
 	int64_t			 input_tokens;
 	int64_t			 output_tokens;
+	bool			 estimated;	/* some of them: a server did not say */
 	int64_t			 begin_us, first_byte_us, model_us, tools_us, end_us;
 	int			 steps;
 };
@@ -70,7 +71,5 @@ int	 turn_run(struct turn *, struct job *);
 
 /* This turn's own messages, the user's first. */
 const struct message *turn_messages(const struct turn *, int *n);
-/* Text of the last assistant message, "" when there is none. */
-const char *turn_response(const struct turn *);
 
 #endif
