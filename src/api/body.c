@@ -36,11 +36,11 @@ put_calls(struct buf *b, const struct message *m)
 		body_put_call(b, &m->calls[i]);
 }
 
-/* The name a client knows a model by, without where it is served. */
+/* The name a client knows a model by, without where it is served: an address has no blanks, a name may. */
 static const char *
 model_name(const char *model)
 {
-	const char	*space = strrchr(model, ' ');
+	const char	*space = strchr(model, ' ');
 
 	return space != NULL ? space + 1 : model;
 }
