@@ -14,17 +14,7 @@ use Parley::Test;
 sub wait_for { &Parley::Process::wait_for }
 
 my $pg = Parley::Postgres->new;
-$pg->psql(<<'SQL');
-SET ROLE parley_owner;
-CREATE FUNCTION tools.add_slowly(title text, seconds numeric) RETURNS json LANGUAGE plpgsql AS $$
-DECLARE
-	v_result json := tools.add_task(title);
-BEGIN
-	PERFORM pg_sleep(seconds);
-	RETURN v_result;
-END
-$$;
-SQL
+$pg->slow_tool;
 my $model = Parley::Model->new(scripts => {
 	thinks => text_reply('I ', 1500, 'am ', 'back.'),
 	tool => join("---\n", call_reply(add_slowly => { title => 'once', seconds => 2 }), text_reply('Done.')),

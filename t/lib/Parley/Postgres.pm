@@ -117,6 +117,22 @@ sub psql {
 	return wantarray ? ($? >> 8, $out) : $out;
 }
 
+# add_slowly(title, seconds): an add_task that can be interrupted between its effect and its result.
+sub slow_tool {
+	my ($self) = @_;
+	$self->psql(<<'SQL');
+SET ROLE parley_owner;
+CREATE FUNCTION tools.add_slowly(title text, seconds numeric) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE
+	v_result json := tools.add_task(title);
+BEGIN
+	PERFORM pg_sleep(seconds);
+	RETURN v_result;
+END
+$$;
+SQL
+}
+
 # Through parleyctl where it has been built, else file by file.
 sub migrate {
 	my ($self, $db) = @_;
