@@ -24,7 +24,7 @@ static const char	usage[] =
 "\n"
 "Answers Parley's HTTP interface behind a web server that speaks FastCGI.\n"
 "\n"
-"  -c, --conf FILE     the configuration (default: $PARLEY_CONF, else\n"
+"  -c, --config FILE   the configuration (default: $PARLEY_CONF, else\n"
 "                      " PARLEY_SYSCONFDIR "/parley.conf)\n"
 "  -l, --listen WHERE  open this socket and keep workers on it; without it\n"
 "                      descriptor 0 must be a listening socket\n"
@@ -60,7 +60,7 @@ static int
 options_read(struct options *o, int argc, char **argv)
 {
 	static const struct option	 longs[] = {
-		{ "conf", required_argument, NULL, 'c' },
+		{ "config", required_argument, NULL, 'c' },
 		{ "listen", required_argument, NULL, 'l' },
 		{ "workers", required_argument, NULL, 'w' },
 		{ "version", no_argument, NULL, 'V' },

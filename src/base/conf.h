@@ -1,7 +1,7 @@
 /*
  * conf -- the configuration: parley.conf (INI), then the environment.
  *
- * One table in conf.c says key, type, range, default and whether SIGHUP changes it; the sample file and the man
+ * One table in conf_table.c says key, type, range, default and whether SIGHUP changes it; the sample file and the man
  * page are checked against it by a test.  PARLEY_SECTION_KEY in the
  * environment overrides the file; a few names that everybody uses
  * (DATABASE_URL, OPENAI_API_KEY, …) are taken where neither says anything.
