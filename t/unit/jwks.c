@@ -197,6 +197,17 @@ interval_pass(void)
 	pause_ms(INTERVAL_MS + 20);
 }
 
+/* The set has just been asked for because of its age: the next question is allowed, and none will come by itself for long. */
+static void
+quiet_wait(void)
+{
+	int	 asked = issuer.asked;
+
+	while (issuer.asked == asked)
+		pause_ms(2);
+	interval_pass();
+}
+
 #define CROWD	20
 
 static struct {
@@ -289,7 +300,7 @@ test_shared(void)
 {
 	int	 asked;
 
-	pause_ms(INTERVAL_MS + 60);
+	quiet_wait();
 	asked = issuer.asked;
 	db.value = set_of("a", "e");
 	db.stored_at = db.claimed_at = now_us();
@@ -311,7 +322,7 @@ test_follow(void)
 	char	*set = arena_strdup(texts, set_of("a", "f"));
 	int	 asked;
 
-	pause_ms(INTERVAL_MS + 60);
+	quiet_wait();
 	asked = issuer.asked;
 	db.claimed_at = now_us();
 	fiber_start(other_worker, set);
@@ -342,15 +353,17 @@ static void
 test_alone(void)
 {
 	int	 asked;
+	int64_t	 began;
 
-	interval_pass();
+	quiet_wait();
 	db.away = true;
 	asked = issuer.asked;
+	began = now_us();
 	issuer.set = set_of("a", "g");
 	ok(find("g") == FOUND && issuer.asked == asked + 1, "without a database the worker asks by itself");
 	for (int i = 0; i < 10; i++)
 		(void)find("h");
-	ok(issuer.asked == asked + 1, "as seldom");
+	ok(issuer.asked - asked <= (now_us() - began) / (INTERVAL_MS * 1000) + 1, "as seldom");
 	db.away = false;
 }
 
@@ -360,7 +373,7 @@ test_deadline(void)
 	struct job	 job;
 	bool		 down;
 
-	pause_ms(INTERVAL_MS + 60);
+	quiet_wait();
 	issuer.takes_ms = 80;
 	job_open(&job, &conf);
 	job.deadline = deadline_ms(10);
