@@ -257,7 +257,9 @@ BEGIN
 				PERFORM set_config('role', 'parley_tool', true);
 				EXECUTE v_sql INTO v_result USING v_call.parameters;
 				SET CONSTRAINTS ALL IMMEDIATE;
-				PERFORM set_config('role', v_role, true), set_config('parley.user_id', p_user, true);
+				-- What a tool sets for the session would stay with the connection, and be everybody's.
+				RESET ALL;
+				PERFORM set_config('role', v_role, false), set_config('parley.user_id', p_user, true);
 				IF octet_length(v_result::text) > p_max_result THEN
 					RAISE EXCEPTION 'The result is too large (% bytes); nothing was changed.',
 					    octet_length(v_result::text);

@@ -40,6 +40,23 @@ BEGIN
 END
 $$;
 CREATE FUNCTION tools.lines() RETURNS json LANGUAGE sql AS $$ SELECT E'{ "a" :\n\t[1, "two \\" words"]\r\n}'::json $$;
+CREATE FUNCTION tools.settles(how text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	IF how = 'setting' THEN
+		SET search_path = '';
+		SET statement_timeout = 1;
+		SET default_transaction_read_only = on;
+		SET row_security = off;
+		SET client_encoding = 'LATIN1';
+		PERFORM set_config('parley.user_id', 'bob', false);
+	ELSIF how = 'role' THEN
+		SET ROLE parley_tool;
+	ELSE
+		RESET ROLE;
+	END IF;
+	RETURN how;
+END
+$$;
 CREATE FUNCTION tools.large(bytes int) RETURNS text LANGUAGE sql AS $$ SELECT repeat('x', bytes) $$;
 SQL
 my $t = Parley::Test->new(pg => $pg, model => $model, workers => 1,
@@ -101,6 +118,18 @@ SQL
 	    'it runs, for the user of the turn';
 	$pg->psql('DROP FUNCTION tools.book_room');
 	ok Parley::Process::wait_for(sub { sleep 0.2; !tools_offered()->{book_room} }, 10), 'it goes when its function goes';
+};
+
+subtest 'what a tool sets ends with it' => sub {
+	for my $how ('setting', 'role', 'no role') {
+		my ($call) = calls('alice', settles => { how => $how });
+		is $call->{result}, $how, "$how: the tool is done";
+		# One after the other, so that the same connection serves them.
+		for (1 .. 3) {
+			is $t->chat('alice', "add task: \x{e9} $_")->{status}, 200, '... and turns go on';
+			is $t->get('/api/conversations', user => 'carol')->{status}, 200, '... for others, too';
+		}
+	}
 };
 
 subtest 'a result of several lines' => sub {
