@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "auth/claims.h"
 #include "auth/token.h"
@@ -19,6 +20,7 @@
 #define TTL_MAX		(366 * 86400L)
 
 #define SCHEMA_DIR	PARLEY_DATADIR "/schema"
+#define SCHEMA_BESIDE	"/../share/parley/schema"	/* from the program's directory */
 
 struct command {
 	const char	*name;
@@ -83,6 +85,24 @@ conf_read(void)
 	return conf;
 }
 
+/* Of an installed tree that was moved (DESTDIR, a copy): the files that came with this very program. */
+static const char *
+schema_default(void)
+{
+	static char	 path[4096];
+	ssize_t		 n = readlink("/proc/self/exe", path, sizeof path - sizeof SCHEMA_BESIDE);
+	char		*slash;
+
+	if (n > 0) {
+		path[n] = '\0';
+		slash = strrchr(path, '/');
+		memcpy(slash, SCHEMA_BESIDE, sizeof SCHEMA_BESIDE);
+		if (access(path, R_OK | X_OK) == 0)
+			return path;
+	}
+	return SCHEMA_DIR;
+}
+
 /* The one option that migrate and check have; -1: something else was there. */
 static int
 schema_option(int argc, char **argv, const char **dir)
@@ -90,7 +110,7 @@ schema_option(int argc, char **argv, const char **dir)
 	static const struct option	 options[] = { { "schema", required_argument, NULL, 's' }, { 0 } };
 	int				 c;
 
-	*dir = SCHEMA_DIR;
+	*dir = schema_default();
 	optind = 0;
 	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
 		if (c != 's')

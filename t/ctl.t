@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 
+use File::Path qw(make_path);
 use FindBin;
 use Test::More;
 use lib "$FindBin::Bin/lib";
@@ -9,7 +10,7 @@ use lib "$FindBin::Bin/lib";
 use Parley::Pool;
 use Parley::Postgres;
 
-my $ctl = Parley::Pool::program('parleyctl');
+our $ctl = Parley::Pool::program('parleyctl');
 my $schema = "$FindBin::Bin/../schema";
 my $SECRET = 'a secret of the tests, 32 bytes or more';
 
@@ -81,6 +82,13 @@ subtest 'check' => sub {
 	my ($status, $out) = ctl(\%env, 'check', '--schema', $schema);
 	is $status, 1, 'a model that is not there';
 	is_deeply [grep { /^FAIL/ && !/^FAIL model: .* cannot be reached .*: correct/ } split /^/, $out], [], '... and nothing else' or diag $out;
+	make_path("$dir/moved/bin", "$dir/moved/share/parley");
+	system "cp '$ctl' '$dir/moved/bin/parleyctl' && cp -r '$schema' '$dir/moved/share/parley/schema'";
+	{
+		local $ctl = "$dir/moved/bin/parleyctl";
+		($status, $out) = ctl(\%env, 'check');
+		unlike $out, qr/^FAIL database/m, 'an installed tree that was moved finds its files' or diag $out;
+	}
 	($status, $out) = ctl({ %env, PARLEY_DATABASE_URL => $pg->url('postgres') }, 'check', '--schema', $schema);
 	like $out, qr/^FAIL database: .*superuser/m, 'a superuser';
 	($status, $out) = ctl({ %env, PARLEY_DATABASE_URL => 'host=/nowhere dbname=x' }, 'check');
