@@ -214,6 +214,7 @@ subtest 'a model without end' => sub {
 	my $id = $pg->one(q{SELECT id FROM parley.conversations WHERE user_id = 'carol'});
 	is $pg->one(q{SELECT state || ' ' || error_code || ' ' || open_calls FROM parley.turns WHERE user_id = 'carol'}),
 	    'failed too_many_steps 0', '... and stored so';
+	is $pg->one(q{SELECT timings->>'steps' FROM parley.turns WHERE user_id = 'carol'}), 4, '... with as many steps as it had';
 	is $pg->one(q{SELECT count(*) FROM tasks.tasks WHERE user_id = 'carol'}), 4, 'what was done is done';
 	is $pg->one(q{SELECT count(*) FROM parley.tool_calls WHERE user_id = 'carol' AND result IS NOT NULL}), 4, '... and has its results';
 	is $t->chat('carol', 'show my tasks', conversation_id => $id)->{status}, 200, 'the conversation goes on';

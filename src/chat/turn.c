@@ -98,7 +98,7 @@ turn_talk(struct turn *t)
 {
 	int64_t	 max = t->job->conf->agent_max_steps;
 
-	for (t->steps = 0; t->steps < max; t->steps++) {
+	while (t->steps < max) {
 		if (turn_ask(t) < 0)
 			return -1;
 		if (t->answer.ncalls == 0)
@@ -119,6 +119,7 @@ turn_ask(struct turn *t)
 	size_t		 n;
 	int		 got;
 
+	t->steps++;
 	buf_clear(&t->partial);
 	model_holds(m, t->holds, job->conf->nmodels);
 	model_on_hold(m, hold_store, t);
@@ -135,7 +136,7 @@ turn_ask(struct turn *t)
 	t->estimated |= t->answer.estimated;
 	if (t->answer.model_name != NULL)
 		t->model = t->answer.model_name;
-	if (t->steps == 0)
+	if (t->steps == 1)
 		t->first_byte_us = t->answer.first_byte_us;
 	t->model_us += t->answer.total_us;
 	model_close(&m);
@@ -191,7 +192,7 @@ timings(const struct turn *t)
 	put_ms(b, "first_byte_ms", t->first_byte_us);
 	put_ms(b, "model_ms", t->model_us);
 	put_ms(b, "tools_ms", t->tools_us);
-	buf_printf(b, "\"steps\":%d}", t->steps + 1);
+	buf_printf(b, "\"steps\":%d}", t->steps);
 	return b->p;
 }
 
@@ -309,7 +310,7 @@ turn_log(const struct turn *t)
 		return;
 	log_str("state", t->state);
 	log_str("model", t->model);
-	log_int("steps", t->steps + 1);
+	log_int("steps", t->steps);
 	log_int("input_tokens", t->input_tokens);
 	log_int("output_tokens", t->output_tokens);
 	if (t->estimated)

@@ -60,7 +60,7 @@ struct turn {
 	int64_t			 output_tokens;
 	bool			 estimated;	/* some of them: a server did not say */
 	int64_t			 begin_us, first_byte_us, model_us, tools_us, end_us;
-	int			 steps;
+	int			 steps;		/* model calls begun */
 };
 
 /*
