@@ -140,7 +140,7 @@ tasks_show(struct buf *b, const struct tasks *t, bool numbered, bool with_ids)
 const char *
 shown_line(struct arena *a, const char *text, int nth, int *same)
 {
-	int		 count = shown_count(text), at = 0;
+	int		 count = shown_count(text), at;
 	const char	*line = NULL, *nl;
 	size_t		 n;
 
