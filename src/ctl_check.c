@@ -120,7 +120,8 @@ check_secret(const struct conf *conf)
 	if (conf->auth_secret == NULL)
 		return;
 	if (!token_alg_allowed(conf, "HS256") && !token_alg_allowed(conf, "HS384") && !token_alg_allowed(conf, "HS512"))
-		bad("auth: there is a shared secret, but auth.algorithms allows none of HS256, HS384, HS512: add one or remove the secret");
+		bad("auth: there is a shared secret, but auth.algorithms allows none of HS256, HS384, HS512:"
+		    " add one or remove the secret");
 	else
 		good("auth: a shared secret of %zu bytes", strlen(conf->auth_secret));
 }
@@ -149,9 +150,11 @@ check_keys(const char *source, const struct buf *text)
 	struct jwk_set	*set = jwk_set_read(buf_text(text), text->n, &why);
 
 	if (set == NULL)
-		bad("auth: %s is no JWK set, %s: give the address of the issuer's keys, often …/.well-known/jwks.json", source, buf_text(&why));
+		bad("auth: %s is no JWK set, %s: give the address of the issuer's keys, often …/.well-known/jwks.json",
+		    source, buf_text(&why));
 	else if (set->n == 0)
-		bad("auth: %s has no key that can be used (%d left out, see above): RSA of 2048 bits, EC or Ed25519 are", source, set->skipped);
+		bad("auth: %s has no key that can be used (%d left out, see above): RSA of 2048 bits, EC or Ed25519 are",
+		    source, set->skipped);
 	else
 		good("auth: %s has %d key%s (%d left out)", source, set->n, set->n == 1 ? "" : "s", set->skipped);
 	jwk_set_free(&set);
@@ -175,9 +178,11 @@ check_jwks(const struct conf *conf)
 		if (status == 200)
 			check_keys(conf->auth_jwks_url, &body.text);
 		else if (status != 0)
-			bad("auth: %s answered %ld, not 200: correct auth.jwks_url (redirects are not followed)", conf->auth_jwks_url, status);
+			bad("auth: %s answered %ld, not 200: correct auth.jwks_url (redirects are not followed)",
+			    conf->auth_jwks_url, status);
 		else
-			bad("auth: %s cannot be fetched (%s): correct auth.jwks_url or start the issuer", conf->auth_jwks_url, one_line(why));
+			bad("auth: %s cannot be fetched (%s): correct auth.jwks_url or start the issuer",
+			    conf->auth_jwks_url, one_line(why));
 	}
 	buf_free(&body.text);
 }
@@ -222,16 +227,17 @@ check_role(PGconn *pg)
 	    "  FROM pg_catalog.pg_roles WHERE rolname = current_user", value) == NULL)
 		return;
 	if (*value != '\0') {
-		bad("database: the role %s %s, so row level security does not bind it and no worker starts: connect as parley_worker",
-		    PQuser(pg), value);
+		bad("database: the role %s %s, so row level security does not bind it and no worker starts:"
+		    " connect as parley_worker", PQuser(pg), value);
 		return;
 	}
 	if (ask(pg, "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-	    " WHERE n.nspname = 'parley' AND c.relkind IN ('r', 'p') AND pg_has_role(current_user, c.relowner, 'USAGE')", value) == NULL)
+	    " WHERE n.nspname = 'parley' AND c.relkind IN ('r', 'p')"
+	    "   AND pg_has_role(current_user, c.relowner, 'USAGE')", value) == NULL)
 		return;
 	if (strcmp(value, "0") != 0)
-		bad("database: the role %s owns the tables: row level security is forced and still binds it, but it could switch it off:"
-		    " connect as parley_worker", PQuser(pg));
+		bad("database: the role %s owns the tables: row level security is forced and still binds it,"
+		    " but it could switch it off: connect as parley_worker", PQuser(pg));
 	else
 		good("database: %s is neither superuser nor owner", PQuser(pg));
 }
@@ -244,10 +250,12 @@ check_isolation(PGconn *pg)
 	if (ask(pg, "SELECT coalesce(string_agg(c.relname, ', '), '')"
 	    "  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 	    "  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'user_id' AND NOT a.attisdropped"
-	    " WHERE n.nspname = 'parley' AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)", value) == NULL)
+	    " WHERE n.nspname = 'parley' AND c.relkind IN ('r', 'p')"
+	    "   AND NOT (c.relrowsecurity AND c.relforcerowsecurity)", value) == NULL)
 		return;
 	if (*value != '\0')
-		bad("database: row level security is not forced on %s: ALTER TABLE parley.… ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", value);
+		bad("database: row level security is not forced on %s:"
+		    " ALTER TABLE parley.… ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", value);
 	else
 		good("database: row level security is forced on all tables of users");
 }
@@ -326,7 +334,8 @@ check_model(const struct conf *conf, const struct conf_model *m)
 	buf_printf(&url, "%s/models", m->base_url);
 	status = fetch(buf_text(&url), m->key, conf->model_ca_file, &body, why);
 	if (status == 0)
-		bad("model: [%s] %s cannot be reached (%s): correct base_url or start the server", name, m->base_url, one_line(why));
+		bad("model: [%s] %s cannot be reached (%s): correct base_url or start the server",
+		    name, m->base_url, one_line(why));
 	else if (status == 401 || status == 403)
 		bad("model: [%s] %s refuses the key (%ld): correct key_file or the environment", name, m->base_url, status);
 	else if (status >= 500)

@@ -276,7 +276,7 @@ read_page(struct chat *c, const char **page)
 	struct buf	*b = buf_new(job->arena);
 	json_object	*whole, *messages = NULL;
 
-	if (store_conversation(job, c->turn.key.conversation_id, 50, NULL, b) < 0)
+	if (store_conversation(job, c->turn.key.conversation_id, PAGE_MESSAGES, NULL, b) < 0)
 		return -1;
 	whole = json_read(job->arena, buf_text(b), b->n, NULL);
 	if (json_get_array(whole, "messages", &messages) != JSON_GOT)

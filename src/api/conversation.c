@@ -37,7 +37,7 @@ conversation_get(struct request *r)
 	struct buf	*b = answer_buf(r);
 	const char	*cursor = NULL;
 	char		 id[UUID_TEXT];
-	int		 limit = 50;
+	int		 limit = PAGE_MESSAGES;
 
 	if (route_uuid(r, 2, FAIL_CONVERSATION_NOT_FOUND, id) < 0 ||
 	    request_query_int(r, "limit", 1, PAGE_MAX, &limit) < 0 ||

@@ -44,6 +44,7 @@ cors_preflight_head(const struct request *r, struct buf *out)
 {
 	buf_str(out, "Access-Control-Allow-Methods: ");
 	route_allow(r, out);
-	buf_str(out, "\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id\r\n"
+	buf_str(out, "\r\n"
+	    "Access-Control-Allow-Headers: Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id\r\n"
 	    "Access-Control-Max-Age: 600\r\n");
 }

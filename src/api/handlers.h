@@ -6,6 +6,8 @@
 #ifndef PARLEY_API_HANDLERS_H
 #define PARLEY_API_HANDLERS_H
 
+#define PAGE_MESSAGES	50	/* of a conversation, when nobody says how many */
+
 struct request;
 
 int	 chat_post(struct request *);

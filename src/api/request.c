@@ -243,7 +243,8 @@ challenge(const struct job *job, struct buf *head)
 	if (job->fail == FAIL_MISSING_TOKEN)
 		buf_str(head, "WWW-Authenticate: Bearer realm=\"parley\"\r\n");
 	else
-		buf_printf(head, "WWW-Authenticate: Bearer realm=\"parley\", error=\"invalid_token\", error_description=\"%s\"\r\n",
+		buf_printf(head, "WWW-Authenticate: Bearer realm=\"parley\", error=\"invalid_token\","
+		    " error_description=\"%s\"\r\n",
 		    job->fail == FAIL_TOKEN_EXPIRED ? "The token has expired" : "The token is not valid");
 }
 

@@ -22,8 +22,8 @@ struct claims {
 };
 
 /*
- * now: seconds of the world's clock.  NULL: all is right but perhaps the expiry; else the reason for the log, which holds nothing of
- * the payload.
+ * now: seconds of the world's clock.  NULL: all is right but perhaps the expiry; else the reason for the log,
+ * which holds nothing of the payload.
  */
 const char *claims_read(const struct conf *, json_object *payload, int64_t now, struct arena *, struct claims *);
 

@@ -30,7 +30,10 @@ struct row {
 	int64_t		 age_ms;
 };
 
-/* When this worker last asked without a database, which alone keeps it from asking too often then; a worker that forgets it asks once more. */
+/*
+ * When this worker last asked without a database, which alone keeps it from asking too often then; a worker that
+ * forgets it asks once more.
+ */
 static int64_t	 alone_at;
 
 static const char *

@@ -20,9 +20,9 @@ struct issuer_answer {
 };
 
 /*
- * yields for some seconds at most.  have: when the issuer said what the caller has (NEVER: it has nothing); fresh_ms: how old a word of the
- * row may be to be taken for the issuer's last one.  0: this is the issuer's last word; -1: it could not be asked (the reason is in the
- * log), though the row may still have known something newer.
+ * yields for some seconds at most.  have: when the issuer said what the caller has (NEVER: it has nothing);
+ * fresh_ms: how old a word of the row may be to be taken for the issuer's last one.  0: this is the issuer's last
+ * word; -1: it could not be asked (the reason is in the log), though the row may still have known something newer.
  */
 int	 issuer_ask(struct job *, int64_t have, int64_t fresh_ms, struct issuer_answer *);
 

@@ -1,8 +1,9 @@
 /*
  * jwk -- public keys in JSON (RFC 7517, RFC 7518 section 6, RFC 8037) made into keys that OpenSSL can use.
  *
- * A set holds what can verify: RSA of 2048 to 8192 bits, EC P-256, P-384 and P-521, Ed25519.  A key that is anything else, is meant for
- * something else, or shows private members is left out with a line in the log; the others count.
+ * A set holds what can verify: RSA of 2048 to 8192 bits, EC P-256, P-384 and P-521, Ed25519.  A key that is
+ * anything else, is meant for something else, or shows private members is left out with a line in the log; the
+ * others count.
  *
  * A set owns its keys and their texts; jwk_set_free() ends them.  Nothing yields.
  */

@@ -131,7 +131,10 @@ header_check(struct job *job, struct token *t)
 	if (o == NULL)
 		return -1;
 
-	/* Extensions that must be understood (RFC 7515 section 4.1.11), and the one that changes what is signed (RFC 7797): none of ours. */
+	/*
+	 * Extensions that must be understood (RFC 7515 section 4.1.11), and the one that changes what is signed
+	 * (RFC 7797): none of ours.
+	 */
 	if (json_object_object_get_ex(o, "crit", NULL) || json_object_object_get_ex(o, "b64", NULL))
 		return refuse(job, "crit or b64 in the header");
 
@@ -184,7 +187,8 @@ signature_check(struct job *job, struct token *t)
 		return -1;
 	if (key == NULL && down) {
 		job_detail(job, "the issuer's keys cannot be had");
-		return job_fail(job, FAIL_OVERLOADED, "The keys of the sign-in service cannot be reached. Please try again shortly.");
+		return job_fail(job, FAIL_OVERLOADED,
+		    "The keys of the sign-in service cannot be reached. Please try again shortly.");
 	}
 	if (key == NULL)
 		return refuse(job, "no %s key for kid \"%.*s\"", t->alg->name, SHOWN, t->kid != NULL ? t->kid : "");
@@ -192,7 +196,7 @@ signature_check(struct job *job, struct token *t)
 	    refuse(job, "the %s signature does not hold", t->alg->name);
 }
 
-/* Token times are the world's, so this is the one clock in the program that may jump. */
+/* Token times are the world's, whose clock may jump; all waits go by CLOCK_MONOTONIC (deadline.h). */
 static int64_t
 world_now(void)
 {

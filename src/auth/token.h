@@ -1,11 +1,12 @@
 /*
  * token -- the gate: who is asking?
  *
- * A strict reading of the JWT comes before any library sees it (exactly three base64url segments without padding, strict
- * JSON, alg from a case-sensitive allow-list, no crit), the key's type is bound to the algorithm, and the claims are checked here.
+ * A strict reading of the JWT comes before any library sees it (exactly three base64url segments without padding,
+ * strict JSON, alg from a case-sensitive allow-list, no crit), the key's type is bound to the algorithm, and the
+ * claims are checked here.
  *
- * Why a token is refused goes to the job's detail, which only the log sees; the client hears one sentence for all of them.  token_expired is said
- * only of a token that is right in everything else.
+ * Why a token is refused goes to the job's detail, which only the log sees; the client hears one sentence for all
+ * of them.  token_expired is said only of a token that is right in everything else.
  */
 #ifndef PARLEY_AUTH_TOKEN_H
 #define PARLEY_AUTH_TOKEN_H
@@ -30,8 +31,8 @@ int	 token_check(struct job *, const char *authorization);
 bool	 token_alg_allowed(const struct conf *, const char *alg);
 
 /*
- * Signs an HS256 token (HS384, HS512 where only they are allowed) for the command line: sub (and the first claim of auth.user_claim), iat,
- * exp, and iss and aud where configured.  -1: no secret, or no sane user.
+ * Signs an HS256 token (HS384, HS512 where only they are allowed) for the command line: sub (and the first claim of
+ * auth.user_claim), iat, exp, and iss and aud where configured.  -1: no secret, or no sane user.
  */
 int	 token_make(const struct conf *, const char *user, long seconds, struct buf *out);
 

@@ -122,8 +122,8 @@ entry_fault(const struct load *l, const struct conf_entry *e)
 	if (model && !k->model)
 		return "this key belongs into [model], it is the same for all models";
 	if (k->type == CONF_SECRET)
-		return arena_printf(l->arena, "a secret does not belong into this file; put it into one of its own and write %s_file = PATH",
-		    k->name);
+		return arena_printf(l->arena, "a secret does not belong into this file;"
+		    " put it into one of its own and write %s_file = PATH", k->name);
 	for (const struct conf_entry *o = l->entries; o != e; o = o->next)
 		if (strcmp(o->section, e->section) == 0 && strcmp(o->name, e->name) == 0)
 			return arena_printf(l->arena, "given twice, first in line %d", o->line);
@@ -329,7 +329,8 @@ sense_check(struct load *l)
 		if (access(installed, F_OK) == 0)
 			key_set(l, k, c, installed, "default");
 		else
-			c->agent_instructions = "You are a helpful assistant who answers briefly and uses the tools to do what the user asks for.";
+			c->agent_instructions = "You are a helpful assistant who answers briefly"
+			    " and uses the tools to do what the user asks for.";
 	}
 }
 

@@ -126,7 +126,10 @@ bool	 conf_list_has(const char *list, const char *word);
 /* Takes the next word of a list; false at its end.  *at starts as the list. */
 bool	 conf_list_next(const char **at, char *word, int size);
 
-/* Every key of the table as "section.key<TAB>type<TAB>default<TAB>environment<TAB>well-known name<TAB>reload|restart", for the documentation test. */
+/*
+ * Every key of the table, for parleyctl conf and the documentation test:
+ * "section.key<TAB>type<TAB>default<TAB>environment<TAB>well-known name<TAB>reload|restart".
+ */
 void	 conf_keys(FILE *);
 
 #endif

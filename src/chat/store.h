@@ -74,7 +74,10 @@ struct store_end {
 	const char	*timings;	/* JSON object */
 };
 
-/* Ends the turn; calls without a result get one that says so.  Tries again until the job's deadline while the database is away. */
+/*
+ * Ends the turn; calls without a result get one that says so.  Tries again until the job's deadline while the
+ * database is away.
+ */
 int	 store_end(struct job *, const struct turn_key *, struct store_end *);
 
 /* Stores a provider's "not before" for all workers. */

@@ -41,7 +41,10 @@ bool	 fcgi_check(void);
 
 /* NULL when absent.  Belongs to the request: also after fcgi_finish(), until the handler returns. */
 const char *fcgi_param(struct fcgi *, const char *name);
-/* yields.  Reads the body, at most max bytes: 0; 1 when it is larger (the rest is discarded later); -1 when the client broke off. */
+/*
+ * yields.  Reads the body, at most max bytes: 0; 1 when it is larger (the rest is discarded later); -1 when the
+ * client broke off.
+ */
 int	 fcgi_body(struct fcgi *, struct buf *, size_t max);
 /* yields.  -1 when the client is gone or too slow; from then on every write returns -1 at once. */
 int	 fcgi_write(struct fcgi *, const void *, size_t);

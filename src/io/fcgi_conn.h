@@ -42,7 +42,8 @@ bool	 fcgi_takes_more(void);		/* false: the listener has stopped */
 
 /* -- fcgi.c -- */
 
-bool	 fcgi_end(struct fcgi *);	/* yields.  Sends the rest of the answer, and its end; true: the connection can serve another */
+/* yields.  Sends the rest of the answer, and its end; true: the connection can serve another. */
+bool	 fcgi_end(struct fcgi *);
 void	 fcgi_linger(int fd);		/* yields.  Closes without losing what is under way */
 
 #endif

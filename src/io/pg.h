@@ -41,7 +41,8 @@ struct pg_rows {
 	bool		 unknown;	/* sent, and no answer: it may have been done */
 };
 
-int	 pg_start(const struct conf *);	/* once for a worker; opens nothing yet. -1: database.url cannot be read (said in the log) */
+/* Once for a worker; opens nothing yet.  -1: database.url cannot be read (said in the log). */
+int	 pg_start(const struct conf *);
 void	 pg_stop(void);			/* closes what is idle */
 
 /*

@@ -24,16 +24,17 @@ struct prompt;
 
 struct answer {
 	const char	*content;	/* never NULL */
-	const char	*raw;		/* the message as received: {"role":"assistant",…} with opaque fields, JSON object text */
+	const char	*raw;		/* the message as received, with opaque fields: JSON object text */
 	const char	*model;		/* base_url + ' ' + model, as in struct message */
 	const char	*model_name;	/* for the client: what the server said it is, else what was asked */
 	bool		 refusal;	/* the content is a refusal */
 	bool		 cut;		/* ended by max_tokens */
-	struct call	*calls;		/* id, call_id, tool_name, parameters, broken are set; ids are new uuids, call_ids never empty and unique in the answer */
+	/* id (a new uuid), call_id (never empty, unique in the answer), tool_name, parameters and broken are set. */
+	struct call	*calls;
 	int		 ncalls;
 	int64_t		 input_tokens;	/* as reported; estimated where not */
 	int64_t		 output_tokens;
-	bool		 estimated;
+	bool		 estimated;	/* the tokens are a guess */
 	int64_t		 first_byte_us;	/* from model_open() */
 	int64_t		 total_us;
 	int		 attempts;	/* requests made */
@@ -48,7 +49,10 @@ struct model *model_open(struct job *, struct prompt *);
  */
 int	 model_next(struct model *, const char **text, size_t *n);
 
-/* After 0: the whole answer. After -1: what had come (content only, maybe ""), for keeping as interrupted. Its texts belong to the job's arena. */
+/*
+ * After 0: the whole answer.  After -1: what had come (content only, maybe ""), for keeping as interrupted.
+ * Its texts belong to the job's arena.
+ */
 const struct answer *model_answer(const struct model *);
 void	 model_close(struct model **);	/* really closes the exchange; NULL is fine */
 

@@ -30,7 +30,10 @@ struct prompt {
 /* Writes the array of messages as `model` (see message.h) is to see them. */
 void	 prompt_messages(const struct prompt *, const struct conf *, const char *model, struct buf *);
 
-/* Leaves out whole turns, oldest first, until about half of the history's bytes are gone; false when only the newest turn is left. */
+/*
+ * Leaves out whole turns, oldest first, until about half of the history's bytes are gone; false when only the newest
+ * turn is left.
+ */
 bool	 prompt_cut(struct prompt *);
 
 #endif
