@@ -123,7 +123,6 @@ begin_read(struct job *job, const struct pg_rows *rows, struct store_begun *out)
 	out->key.turn = out->history[last].turn;
 	out->key.run = out->history[last].run;
 	out->key.fence = pg_int(rows, last, "fence");
-	out->created_at = out->history[last].created_at;
 	out->local_time = pg_text(rows, last, "local_time");
 	out->holds = arena_array(job->arena, int64_t, job->conf->nmodels);
 	rows_array_ints(pg_text(rows, last, "holds"), out->holds, job->conf->nmodels);

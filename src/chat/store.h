@@ -43,7 +43,6 @@ struct store_begun {			/* out */
 	struct turn_key	 key;
 	struct message	*history;	/* oldest first; the last one is the user's message of this turn */
 	int		 nhistory;
-	const char	*created_at;
 	const char	*local_time;	/* see prompt.h */
 	int64_t		*holds;		/* ms for each of conf->models */
 };
