@@ -58,6 +58,7 @@ for my $c (@cases) {
 		is $o->{given}, $o->{text}, 'the deltas are the text';
 		is $o->{retry_after}, $c->{retry_after}, 'Retry-After' if $c->{retry_after};
 		cmp_ok $o->{hold_ms}, $c->{hold} ? '>' : '==', $c->{hold} ? 1000 : -1, 'a hold for all workers, or none';
+		cmp_ok $o->{hold_ms}, '<=', 300_000, '... and never long before somebody looks again';
 		is_deeply [@$o{qw(input_tokens output_tokens)}], $c->{usage}, 'usage' if $c->{usage};
 		ok !!$o->{estimated} == !!$c->{estimated}, 'estimated or not' if $c->{usage} || $c->{estimated};
 		ok !!$o->{refusal} == !!$c->{refusal}, 'a refusal or not' unless $c->{error_code};

@@ -11,6 +11,9 @@
 #include "run/deadline.h"
 #include "run/job.h"
 
+/* Whatever a server says, somebody looks again after so long: one reply must not switch a model off for a day. */
+#define HOLD_MAX_MS	300000
+
 struct model {
 	struct job	*job;
 	struct prompt	*prompt;
@@ -289,6 +292,8 @@ late(struct model *m)
 static void
 hold(struct model *m, int64_t ms)
 {
+	if (ms > HOLD_MAX_MS)
+		ms = HOLD_MAX_MS;
 	m->holds[m->at] = now_us() + ms * 1000;
 	if (m->on_hold != NULL)
 		m->on_hold(m->on_hold_arg, m->at, ms);
