@@ -40,6 +40,7 @@ BEGIN
 END
 $$;
 CREATE FUNCTION tools.lines() RETURNS json LANGUAGE sql AS $$ SELECT E'{ "a" :\n\t[1, "two \\" words"]\r\n}'::json $$;
+CREATE FUNCTION tools.half() RETURNS json LANGUAGE sql AS $$ SELECT '{"a":"\ud83d"}'::json $$;
 CREATE FUNCTION tools.settles(how text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	IF how = 'setting' THEN
@@ -118,6 +119,11 @@ SQL
 	    'it runs, for the user of the turn';
 	$pg->psql('DROP FUNCTION tools.book_room');
 	ok Parley::Process::wait_for(sub { sleep 0.2; !tools_offered()->{book_room} }, 10), 'it goes when its function goes';
+};
+
+subtest 'a result that only PostgreSQL reads' => sub {
+	my ($call) = calls('alice', half => {});
+	is_deeply $call->{result}, { a => "\x{fffd}" }, 'half a surrogate pair is mended';
 };
 
 subtest 'what a tool sets ends with it' => sub {

@@ -4,7 +4,8 @@
 #include "base/utf8.h"
 #include "io/json.h"
 
-
+static void	 string_put(struct buf *, const char *, size_t);
+static int	 unit(const char *);
 static void	 comma(struct buf *);
 static void	 quote(struct buf *, const char *, size_t);
 static size_t	 plain(const char *, size_t);
@@ -92,9 +93,56 @@ jw_raw(struct buf *b, const char *json)
 	while (*(json += strspn(json, " \t\r\n")) != '\0') {
 		size_t	 n = run_length(json);
 
-		buf_add(b, json, n);
+		if (*json == '"')
+			string_put(b, json, n);
+		else
+			buf_add(b, json, n);
 		json += n;
 	}
+}
+
+/*
+ * PostgreSQL's json takes half of a surrogate pair, strict readers refuse all that it stands
+ * in (RFC 8259, section 8.2): it becomes U+FFFD.
+ */
+static void
+string_put(struct buf *b, const char *from, size_t n)
+{
+	const char	*end = from + n, *p = from;
+
+	while ((p = memchr(p, '\\', (size_t)(end - p))) != NULL) {
+		int	 u = unit(p);
+
+		if ((u & ~0x7ff) != 0xd800) {
+			p += p + 2 <= end ? 2 : 1;
+		} else if (u < 0xdc00 && (unit(p + 6) & ~0x3ff) == 0xdc00) {
+			p += 12;
+		} else {
+			buf_add(b, from, (size_t)(p - from));
+			buf_str(b, "\\ufffd");
+			from = p += 6;
+		}
+	}
+	buf_add(b, from, (size_t)(end - from));
+}
+
+/* What \uXXXX stands for; -1: it is something else. */
+static int
+unit(const char *p)
+{
+	static const char	 digits[] = "0123456789abcdef0123456789ABCDEF";
+	int			 u = 0;
+
+	if (p[0] != '\\' || p[1] != 'u')
+		return -1;
+	for (int i = 2; i < 6; i++) {
+		const char	*d = memchr(digits, p[i], sizeof digits - 1);
+
+		if (d == NULL)
+			return -1;
+		u = u << 4 | (int)((d - digits) & 15);
+	}
+	return u;
 }
 
 /*

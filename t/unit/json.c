@@ -249,6 +249,11 @@ test_writer(void)
 	ok(json_read(a, b.p + 6, b.n - 6, NULL) != NULL, "... reads back");
 
 	buf_clear(&b);
+	jw_raw(&b, "[\"\\ud83d\\ude00\", \"\\ud83d\", \"\\uDE00\\ud83d\\u0041\", \"\\\\ud83d\", \"\\ud83d\\ud83d\\ude00\"]");
+	is_text(buf_text(&b), "[\"\\ud83d\\ude00\",\"\\ufffd\",\"\\ufffd\\ufffd\\u0041\",\"\\\\ud83d\",\"\\ufffd\\ud83d\\ude00\"]",
+	    "half a surrogate pair becomes U+FFFD");
+
+	buf_clear(&b);
 	jw_string_n(&b, "a\0b\xff" "c\xe2\x82" "d\xed\xa0\x80\xc3\xa4\x80\xf0\x9f\x98\x80\xc3", 20);
 	is_text(buf_text(&b), "\"ab\xef\xbf\xbd" "c\xef\xbf\xbd" "d\xef\xbf\xbd\xc3\xa4\xef\xbf\xbd\xf0\x9f\x98\x80\xef\xbf\xbd\"",
 	    "bad bytes become U+FFFD, NUL goes");
