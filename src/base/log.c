@@ -24,6 +24,7 @@
 /* Kept for the end of a line: ,"cut":true}\n */
 #define LINE_TAIL	((size_t)16)
 #define VALUE_MAX	((size_t)1024)
+#define PIECE_MAX	64	/* bytes of a text that are looked at together */
 #define KEY_SIZE	32	/* bytes of a random key: as many as the hash has */
 #define CRASH_STACK	((size_t)64 * 1024)
 #define CRASH_FRAMES	64
@@ -43,11 +44,14 @@ static struct {
 static struct {
 	bool		 wanted;
 	bool		 cut;
+	time_t		 second;	/* that stamp says */
+	char		 stamp[sizeof "2026-11-21T03:00:00"];
 	size_t		 n;
 	char		 text[LINE_SIZE];
 } line;
 
 static void	 line_raw(const char *, size_t);
+static void	 line_stamp(time_t);
 static bool	 line_key(const char *);
 static void	 line_text(const char *, size_t);
 static void	 line_number(const char *key, const char *fmt, ...)
@@ -146,18 +150,15 @@ log_begin(enum log_level level, const char *event)
 {
 	static const char *const	 names[] = { "debug", "info", "warn", "error" };
 	struct timespec			 ts;
-	struct tm			 tm;
-	char				 stamp[64];
 
 	line.wanted = level >= to.level;
 	if (!line.wanted)
 		return false;
 	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	(void)gmtime_r(&ts.tv_sec, &tm);
-	(void)strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+	line_stamp(ts.tv_sec);
 	line.cut = false;
 	line.n = (size_t)snprintf(line.text, sizeof line.text,
-	    "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\"", stamp, ts.tv_nsec / 1000000, names[level]);
+	    "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\"", line.stamp, ts.tv_nsec / 1000000, names[level]);
 	log_int("pid", getpid());
 	log_str("event", event);
 	return true;
@@ -226,6 +227,19 @@ log_say(enum log_level level, const char *event, const char *fmt, ...)
 	log_end();
 }
 
+/* A busy worker has thousands of lines in one second. */
+static void
+line_stamp(time_t second)
+{
+	struct tm	 tm;
+
+	if (second == line.second && line.stamp[0] != '\0')
+		return;
+	(void)gmtime_r(&second, &tm);
+	(void)strftime(line.stamp, sizeof line.stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+	line.second = second;
+}
+
 static void
 line_raw(const char *s, size_t n)
 {
@@ -251,6 +265,22 @@ line_key(const char *key)
 	return true;
 }
 
+/* Bytes that stand for themselves, PIECE_MAX at most. */
+static size_t
+plain(const char *s, size_t n, char *piece)
+{
+	size_t	 i = 0;
+
+	for (; i < n && i < PIECE_MAX; i++) {
+		unsigned char	 c = (unsigned char)s[i];
+
+		if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
+			break;
+		piece[i] = s[i];
+	}
+	return i;
+}
+
 /*
  * As the inside of a JSON string (RFC 8259 section 7).  What is no UTF-8
  * becomes U+FFFD: a line is read by machines, whatever was put in.
@@ -261,14 +291,14 @@ line_text(const char *s, size_t n)
 	for (size_t at = 0; at < n;) {
 		unsigned char	 c = (unsigned char)s[at];
 		size_t		 size = 1, len = 1;
-		char		 piece[8];
+		char		 piece[PIECE_MAX];
 
 		if (c == '"' || c == '\\') {
 			len = (size_t)snprintf(piece, sizeof piece, "\\%c", c);
 		} else if (c < 0x20 || c == 0x7f) {
 			len = (size_t)snprintf(piece, sizeof piece, "\\u%04x", c);
 		} else if (c < 0x80) {
-			piece[0] = (char)c;
+			size = len = plain(s + at, n - at, piece);
 		} else {
 			while (size < 4 && at + size < n && ((unsigned char)s[at + size] & 0xc0) == 0x80)
 				size++;
