@@ -8,7 +8,7 @@
 -- Locks are taken in the order conversation, tool call, turn, so that nobody waits in a circle.
 SET LOCAL ROLE parley_owner;
 
-CREATE FUNCTION parley.calls_close(p_user text, p_conversation uuid, p_turn int, p_run int) RETURNS int
+CREATE OR REPLACE FUNCTION parley.calls_close(p_user text, p_conversation uuid, p_turn int, p_run int) RETURNS int
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -27,7 +27,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.calls_close IS 'Gives each call of a run that lacks a result one that says so; part of ending a turn.';
 
-CREATE FUNCTION parley.turn_occupies(p_user text, p_conversation uuid, p_lease_ms int) RETURNS int
+CREATE OR REPLACE FUNCTION parley.turn_occupies(p_user text, p_conversation uuid, p_lease_ms int) RETURNS int
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -68,7 +68,7 @@ $$;
 COMMENT ON FUNCTION parley.turn_occupies IS
     'The live turn of a conversation, or NULL; one whose lease has expired is ended as turn_abandoned. Called under the lock of the conversation.';
 
-CREATE FUNCTION parley.turn_begin(p_user text, p_conversation uuid, p_new uuid, p_create boolean,
+CREATE OR REPLACE FUNCTION parley.turn_begin(p_user text, p_conversation uuid, p_new uuid, p_create boolean,
     p_message uuid, p_content text, p_zone text, p_holds text[],
     p_history_messages int, p_history_tokens int, p_deadline_ms int, p_lease_ms int)
 RETURNS TABLE (outcome text, conversation_id uuid, turn int, run int, fence bigint, idx int, id uuid,
@@ -193,7 +193,7 @@ $$;
 COMMENT ON FUNCTION parley.turn_begin IS
     'Stores the user''s message and its turn, and reads the history that goes to the model, oldest first; the last row is the new message and says what concerns the whole turn. outcome: begun, busy (turn says which), not_found. holds: milliseconds until each fact of p_holds expires, NULL: none of them. Unknown p_zone: 22023.';
 
-CREATE FUNCTION parley.holds(p_keys text[], p_now timestamptz) RETURNS bigint[]
+CREATE OR REPLACE FUNCTION parley.holds(p_keys text[], p_now timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
 	RETURN (SELECT array_agg(coalesce((SELECT ceil(extract(epoch FROM f.expires_at - p_now) * 1000)::bigint
@@ -204,7 +204,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.holds IS 'For each of these facts the milliseconds until it expires; 0: there is none.';
 
-CREATE FUNCTION parley.calls_json(p_user text, p_conversation uuid, p_turn int, p_run int, p_idx int) RETURNS json
+CREATE OR REPLACE FUNCTION parley.calls_json(p_user text, p_conversation uuid, p_turn int, p_run int, p_idx int) RETURNS json
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
 	RETURN (SELECT json_agg(json_build_object('id', c.id, 'call_id', c.call_id, 'tool_name', c.tool_name,
@@ -218,7 +218,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.calls_json IS 'The calls of a message, for the worker; parameters and result are JSON texts inside strings, so that they come through as they are.';
 
-CREATE FUNCTION parley.turn_lost(p_user text, p_conversation uuid, p_turn int) RETURNS void
+CREATE OR REPLACE FUNCTION parley.turn_lost(p_user text, p_conversation uuid, p_turn int) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
 	IF EXISTS (SELECT FROM parley.turns t
@@ -230,7 +230,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.turn_lost IS 'Never returns: says why a turn cannot be written, PF001 (another''s, or ended) or PF002 (deleted).';
 
-CREATE FUNCTION parley.turn_step(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
+CREATE OR REPLACE FUNCTION parley.turn_step(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_id uuid, p_content text, p_raw json, p_source text, p_model text,
     p_input_tokens bigint, p_output_tokens bigint, p_calls json) RETURNS text
 LANGUAGE plpgsql AS $$
@@ -268,7 +268,7 @@ $$;
 COMMENT ON FUNCTION parley.turn_step IS
     'Commits an assistant message with its calls [{id,call_id,tool_name,parameters,broken}], before any of them runs; returns created_at. Saying it again is harmless. Impossible while a call of the step before lacks its result (55000).';
 
-CREATE FUNCTION parley.step_again(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
+CREATE OR REPLACE FUNCTION parley.step_again(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_id uuid) RETURNS text
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -294,7 +294,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.step_again IS 'Why a step could not be stored: it was already (returns its created_at), or it may not.';
 
-CREATE FUNCTION parley.turn_end(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
+CREATE OR REPLACE FUNCTION parley.turn_end(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_state text, p_error_code text, p_sentence text,
     p_idx int, p_id uuid, p_content text, p_raw json, p_source text, p_interrupted boolean,
     p_model text, p_input_tokens bigint, p_output_tokens bigint, p_timings json) RETURNS text
@@ -342,7 +342,7 @@ $$;
 COMMENT ON FUNCTION parley.turn_end IS
     'Stores the reply (p_id NULL: none) and ends the turn as done, failed or cancelled; returns when. Saying it again is harmless. A turn with open calls cannot be done; failed or cancelled, they get a result that says so.';
 
-CREATE FUNCTION parley.pulse(p_lease_ms int, p_users text[], p_conversations uuid[], p_turns int[],
+CREATE OR REPLACE FUNCTION parley.pulse(p_lease_ms int, p_users text[], p_conversations uuid[], p_turns int[],
     p_fences bigint[], p_partials text[])
 RETURNS TABLE (place int, stop text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

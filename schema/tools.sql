@@ -11,7 +11,7 @@
 -- built from the catalog alone, and the arguments are its one parameter.
 SET LOCAL ROLE parley_owner;
 
-CREATE FUNCTION parley.tool_functions(p_name text) RETURNS TABLE (id oid, name text, comment text)
+CREATE OR REPLACE FUNCTION parley.tool_functions(p_name text) RETURNS TABLE (id oid, name text, comment text)
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
 	RETURN QUERY
@@ -32,7 +32,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.tool_functions IS 'The functions that are tools; p_name NULL: all of them.';
 
-CREATE FUNCTION parley.tool_args(p_id oid)
+CREATE OR REPLACE FUNCTION parley.tool_args(p_id oid)
 RETURNS TABLE (place int, name text, type text, kind text, format text, item text, required boolean,
     choices text[], about text, value json)
 LANGUAGE plpgsql STABLE AS $$
@@ -71,7 +71,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.tool_args IS 'The arguments of a tool: what they are called, what JSON they take, and what its comment says of them.';
 
-CREATE FUNCTION parley.json_kind(p_type oid) RETURNS text
+CREATE OR REPLACE FUNCTION parley.json_kind(p_type oid) RETURNS text
 LANGUAGE sql STABLE
 RETURN CASE
 	WHEN p_type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) THEN 'integer'
@@ -82,7 +82,7 @@ RETURN CASE
 	ELSE 'string' END;
 COMMENT ON FUNCTION parley.json_kind IS 'The JSON type of an SQL type.';
 
-CREATE FUNCTION parley.literal_json(p_sql text) RETURNS json
+CREATE OR REPLACE FUNCTION parley.literal_json(p_sql text) RETURNS json
 LANGUAGE sql IMMUTABLE
 RETURN CASE
 	WHEN p_sql ~ '^-?[0-9]+(\.[0-9]+)?$' OR p_sql IN ('true', 'false') THEN p_sql::json
@@ -91,7 +91,7 @@ RETURN CASE
 	THEN to_json(replace(substring(p_sql, '^''(.*)''::[a-z ]+$'), '''''', '''')) END;
 COMMENT ON FUNCTION parley.literal_json IS 'A default as JSON where it is a plain literal, else NULL.';
 
-CREATE FUNCTION parley.tools_list()
+CREATE OR REPLACE FUNCTION parley.tools_list()
 RETURNS TABLE (name text, description text, schema json, risk text, confirm boolean)
 LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
@@ -116,7 +116,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.tools_list IS 'All SQL tools: what the model is told of them, and their risk (read_only, idempotent, writes).';
 
-CREATE FUNCTION parley.tool_refuse(p_id oid, p_args json, p_user text) RETURNS text
+CREATE OR REPLACE FUNCTION parley.tool_refuse(p_id oid, p_args json, p_user text) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	v record;
@@ -159,7 +159,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.tool_refuse IS 'Why a tool cannot be called with these arguments, as a sentence for the model; NULL: it can.';
 
-CREATE FUNCTION parley.tool_sql(p_id oid, p_args json) RETURNS text
+CREATE OR REPLACE FUNCTION parley.tool_sql(p_id oid, p_args json) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	v_proc pg_catalog.pg_proc;
@@ -187,7 +187,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.tool_sql IS 'The statement that calls a tool with the arguments present in p_args, which are its $1; made from the catalog alone.';
 
-CREATE FUNCTION parley.call_store(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
+CREATE OR REPLACE FUNCTION parley.call_store(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_pos int, p_result json, p_is_error boolean, p_since timestamptz)
 RETURNS parley.tool_calls
 LANGUAGE plpgsql AS $$
@@ -218,7 +218,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.call_store IS 'Stores the one result of a call, under the fence of its turn: PF001 and PF002 undo whatever the transaction did.';
 
-CREATE FUNCTION parley.tool_run(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
+CREATE OR REPLACE FUNCTION parley.tool_run(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_pos int, p_max_result int)
 RETURNS TABLE (result json, is_error boolean, executed_at text, duration_ms int, error_state text)
 LANGUAGE plpgsql AS $$
@@ -298,7 +298,7 @@ $$;
 COMMENT ON FUNCTION parley.tool_run IS
     'Runs the SQL tool of a stored call as parley_tool: its effect, its result and the check of the fence are one transaction. A call that has its result gives it again and does nothing. error_state is the SQLSTATE of a tool that failed, for the log.';
 
-CREATE FUNCTION parley.tool_answer(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
+CREATE OR REPLACE FUNCTION parley.tool_answer(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_pos int, p_result json, p_is_error boolean)
 RETURNS TABLE (result json, is_error boolean, executed_at text, duration_ms int, error_state text)
 LANGUAGE plpgsql AS $$

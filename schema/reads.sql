@@ -1,7 +1,7 @@
 -- What clients read and rename and delete.  JSON is made here, in the shapes of the HTTP contract.
 SET LOCAL ROLE parley_owner;
 
-CREATE FUNCTION parley.conversation_json(p parley.conversations) RETURNS json
+CREATE OR REPLACE FUNCTION parley.conversation_json(p parley.conversations) RETURNS json
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	v_turn int;
@@ -17,7 +17,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.conversation_json IS 'A conversation as clients see it.';
 
-CREATE FUNCTION parley.message_json(p parley.messages, p_state text, p_error_code text) RETURNS json
+CREATE OR REPLACE FUNCTION parley.message_json(p parley.messages, p_state text, p_error_code text) RETURNS json
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	v_calls json := '[]';
@@ -40,7 +40,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.message_json IS 'A message as clients see it, with its calls and what became of its turn.';
 
-CREATE FUNCTION parley.conversation_list(p_user text, p_limit int, p_before bigint, p_before_id uuid, p_q text)
+CREATE OR REPLACE FUNCTION parley.conversation_list(p_user text, p_limit int, p_before bigint, p_before_id uuid, p_q text)
 RETURNS TABLE (conversation json, cursor text)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -62,7 +62,7 @@ $$;
 COMMENT ON FUNCTION parley.conversation_list IS
     'Conversations, newest activity first, older than a place (microseconds, id) where one is given; p_q: only titles that contain it, in any case. cursor is the place of the row.';
 
-CREATE FUNCTION parley.conversation_read(p_user text, p_id uuid, p_limit int, p_turn int, p_run int, p_idx int)
+CREATE OR REPLACE FUNCTION parley.conversation_read(p_user text, p_id uuid, p_limit int, p_turn int, p_run int, p_idx int)
 RETURNS TABLE (conversation json, messages json, cursor text)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -104,7 +104,7 @@ $$;
 COMMENT ON FUNCTION parley.conversation_read IS
     'A conversation with its newest messages, or those before a place (turn, run, idx), oldest first; cursor is the place to go on from, NULL at the beginning. No row: there is no such conversation.';
 
-CREATE FUNCTION parley.conversation_rename(p_user text, p_id uuid, p_title text) RETURNS json
+CREATE OR REPLACE FUNCTION parley.conversation_rename(p_user text, p_id uuid, p_title text) RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
@@ -121,7 +121,7 @@ END
 $$;
 COMMENT ON FUNCTION parley.conversation_rename IS 'Gives a conversation a title and returns it; NULL: there is no such conversation.';
 
-CREATE FUNCTION parley.conversation_delete(p_user text, p_id uuid) RETURNS boolean
+CREATE OR REPLACE FUNCTION parley.conversation_delete(p_user text, p_id uuid) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
@@ -144,7 +144,7 @@ $$;
 COMMENT ON FUNCTION parley.conversation_delete IS
     'Deletes a conversation and all that is in it; false: there is none. A turn that runs meets its fence at its next write, and its pulse tells it to stop.';
 
-CREATE FUNCTION parley.turn_read(p_user text, p_conversation uuid, p_turn int)
+CREATE OR REPLACE FUNCTION parley.turn_read(p_user text, p_conversation uuid, p_turn int)
 RETURNS TABLE (turn_state text, error_code text, sentence text, model text, input_tokens bigint,
     output_tokens bigint, turn int, run int, idx int, id uuid, role text, content text, raw json, source text,
     interrupted boolean, created_at text, calls json)
