@@ -1,6 +1,9 @@
 -- What clients read and rename and delete.  JSON is made here, in the shapes of the HTTP contract.
 SET LOCAL ROLE parley_owner;
 
+-- Earlier releases had these with other arguments or results.
+DROP FUNCTION IF EXISTS parley.conversation_read, parley.turn_read;
+
 CREATE OR REPLACE FUNCTION parley.conversation_json(p parley.conversations) RETURNS json
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -12,7 +15,10 @@ BEGIN
 	 WHERE t.user_id = p.user_id AND t.conversation_id = p.id AND t.state IN ('running', 'approval_required');
 	RETURN json_build_object('id', p.id, 'title', p.title, 'created_at', parley.utc(p.created_at),
 	    'updated_at', parley.utc(p.updated_at), 'turns', p.turns, 'state', coalesce(v_state, 'idle'),
-	    'live_turn', v_turn, 'queued', 0, 'approvals_required', json_build_array());
+	    'live_turn', v_turn,
+	    'queued', (SELECT count(*) FROM parley.turns t
+	                WHERE t.user_id = p.user_id AND t.conversation_id = p.id AND t.state = 'queued'),
+	    'approvals_required', json_build_array());
 END
 $$;
 COMMENT ON FUNCTION parley.conversation_json IS 'A conversation as clients see it.';
@@ -62,7 +68,8 @@ $$;
 COMMENT ON FUNCTION parley.conversation_list IS
     'Conversations, newest activity first, older than a place (microseconds, id) where one is given; p_q: only titles that contain it, in any case. cursor is the place of the row.';
 
-CREATE OR REPLACE FUNCTION parley.conversation_read(p_user text, p_id uuid, p_limit int, p_turn int, p_run int, p_idx int)
+CREATE OR REPLACE FUNCTION parley.conversation_read(p_user text, p_id uuid, p_limit int, p_turn int, p_run int, p_idx int,
+    p_all boolean)
 RETURNS TABLE (conversation json, messages json, cursor text)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -84,7 +91,7 @@ BEGIN
 		 CROSS JOIN LATERAL (SELECT t.state, t.error_code
 		                       FROM parley.turns t
 		                      WHERE t.user_id = p_user AND t.conversation_id = p_id
-		                        AND t.turn = m.turn AND t.run = m.run OFFSET 0) t
+		                        AND t.turn = m.turn AND (p_all OR t.run = m.run) OFFSET 0) t
 		 WHERE m.user_id = p_user AND m.conversation_id = p_id
 		   AND (m.turn, m.run, m.idx) < (coalesce(p_turn, 2147483647), coalesce(p_run, 0), coalesce(p_idx, 0))
 		 ORDER BY m.turn DESC, m.run DESC, m.idx DESC
@@ -102,7 +109,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.conversation_read IS
-    'A conversation with its newest messages, or those before a place (turn, run, idx), oldest first; cursor is the place to go on from, NULL at the beginning. No row: there is no such conversation.';
+    'A conversation with its newest messages, or those before a place (turn, run, idx), oldest first; p_all: those of earlier runs as well; cursor is the place to go on from, NULL at the beginning. No row: there is no such conversation.';
 
 CREATE OR REPLACE FUNCTION parley.conversation_rename(p_user text, p_id uuid, p_title text) RETURNS json
 LANGUAGE plpgsql AS $$
@@ -144,26 +151,56 @@ $$;
 COMMENT ON FUNCTION parley.conversation_delete IS
     'Deletes a conversation and all that is in it; false: there is none. A turn that runs meets its fence at its next write, and its pulse tells it to stop.';
 
-CREATE OR REPLACE FUNCTION parley.turn_read(p_user text, p_conversation uuid, p_turn int)
-RETURNS TABLE (turn_state text, error_code text, sentence text, model text, input_tokens bigint,
-    output_tokens bigint, turn int, run int, idx int, id uuid, role text, content text, raw json, source text,
-    interrupted boolean, created_at text, calls json)
+CREATE OR REPLACE FUNCTION parley.turn_read(p_user text, p_conversation uuid, p_turn int, p_text boolean)
+RETURNS TABLE (turn int, run int, idx int, id uuid, role text, content text, raw json, source text,
+    turn_state text, error_code text, interrupted boolean, created_at text, calls json,
+    sentence text, model text, input_tokens bigint, output_tokens bigint, ahead int, digest text)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
+	v_turn parley.turns;
+	v_live parley.live;
+	v_before int;
+	v_ahead int;
+	v_digest text;
 BEGIN
+	-- First how far it is, then what there is: what comes between shows as a change the next time.
+	SELECT t.* INTO v_turn FROM parley.turns t
+	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+	IF v_turn.state = 'queued' THEN
+		SELECT count(*), min(t.turn) FILTER (WHERE t.state <> 'queued') INTO v_ahead, v_before
+		  FROM parley.turns t
+		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn < p_turn
+		   AND t.state IN ('queued', 'running', 'approval_required');
+	ELSIF v_turn.state = 'running' AND p_text THEN
+		SELECT l.* INTO v_live FROM parley.live l
+		 WHERE l.user_id = p_user AND l.conversation_id = p_conversation AND l.turn = p_turn AND l.fence = v_turn.fence;
+	END IF;
+	v_digest := parley.turn_digest(v_turn.state, v_turn.run, v_turn.fence, v_turn.messages, v_turn.open_calls,
+	    v_before, v_live.bytes);
+
 	RETURN QUERY
-	SELECT t.state, t.error_code, t.sentence, t.model, t.input_tokens, t.output_tokens,
-	       m.turn, m.run, m.idx, m.id, m.role, m.content, m.raw, m.source, m.interrupted, parley.utc(m.created_at),
-	       CASE WHEN m.calls > 0 THEN parley.calls_json(p_user, p_conversation, m.turn, m.run, m.idx) END
-	  FROM parley.turns t
-	  JOIN parley.messages m
-	    ON m.user_id = p_user AND m.conversation_id = p_conversation AND m.turn = p_turn AND m.run = t.run
-	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
+	SELECT m.turn, m.run, m.idx, m.id, m.role, m.content, m.raw, m.source,
+	       v_turn.state, v_turn.error_code, m.interrupted, parley.utc(m.created_at),
+	       CASE WHEN m.calls > 0 THEN parley.calls_json(p_user, p_conversation, m.turn, m.run, m.idx) END,
+	       v_turn.sentence, v_turn.model, v_turn.input_tokens, v_turn.output_tokens, v_ahead, v_digest
+	  FROM parley.messages m
+	 WHERE m.user_id = p_user AND m.conversation_id = p_conversation AND m.turn = p_turn AND m.run = v_turn.run
 	 ORDER BY m.idx;
+	IF v_live.bytes > 0 AND NOT EXISTS (SELECT FROM parley.messages m
+	    WHERE m.user_id = p_user AND m.conversation_id = p_conversation AND m.turn = p_turn AND m.run = v_turn.run
+	      AND m.idx >= v_live.idx) THEN
+		RETURN QUERY
+		SELECT p_turn, v_turn.run, v_live.idx, NULL::uuid, 'assistant', v_live.partial, NULL::json, NULL::text,
+		       v_turn.state, NULL::text, true, NULL::text, NULL::json,
+		       NULL::text, NULL::text, NULL::bigint, NULL::bigint, NULL::int, NULL::text;
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION parley.turn_read IS
-    'The newest run of a turn: one row for each message, the turn''s state on all of them. No row: there is no such turn.';
+    'The newest run of a turn: one row for each message, the turn''s state on all of them. ahead: of a queued one, how many are before it. digest: for the pulse, to learn of changes. p_text: what has been said of the present step comes as a last row without id. No row: there is no such turn.';
 RESET ROLE;

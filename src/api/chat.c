@@ -20,6 +20,7 @@
 struct chat {
 	struct request	*req;
 	struct turn	 turn;
+	struct store_begin ask;
 	struct turn_listener listener;
 	struct stream	 stream;
 	bool		 stream_wanted;
@@ -35,6 +36,7 @@ static int	 chat_read(struct chat *);
 static int	 chat_answer(struct chat *);
 static void	 chat_listen(struct chat *);
 static void	 chat_leave(struct chat *);
+static void	 chat_accepted(struct chat *);
 
 int
 chat_post(struct request *r)
@@ -48,7 +50,15 @@ chat_post(struct request *r)
 
 	/* From here on the turn goes its way, whoever listens. */
 	chat_listen(&c);
-	rc = turn_run(&c.turn, &r->job);
+	c.turn.job = &r->job;
+	rc = turn_begin(&c.turn, &c.ask);
+	if (rc == 0 && !c.turn.mine) {
+		c.turn.state = "queued";
+		chat_accepted(&c);
+		return 0;
+	}
+	if (rc == 0)
+		rc = turn_run(&c.turn);
 	chat_leave(&c);
 
 	/* Everything is stored: now say so. */
@@ -64,7 +74,7 @@ static int
 read_conversation_id(struct chat *c)
 {
 	struct request		*r = c->req;
-	struct store_begin	*ask = &c->turn.ask;
+	struct store_begin	*ask = &c->ask;
 	const char		*text = NULL;
 	char			*id = arena_alloc(r->job.arena, UUID_TEXT);
 	enum json_got		 got = json_get_string(r->body, "conversation_id", &text);
@@ -101,7 +111,7 @@ read_word(struct request *r, const char *field, const char *const *words, int *w
 static int
 read_options(struct chat *c)
 {
-	static const char *const on_busy[] = { "reject", NULL };
+	static const char *const on_busy[] = { "queue", "reject", "interrupt", NULL };
 	static const char *const pages[] = { "turn", "conversation", NULL };
 	struct request	*r = c->req;
 	const char	*accept = fcgi_param(r->fcgi, "HTTP_ACCEPT");
@@ -109,15 +119,16 @@ read_options(struct chat *c)
 
 	if (request_flag(r, "stream", &c->stream_wanted) < 0 ||
 	    read_word(r, "on_busy", on_busy, &which) < 0 ||
+	    (c->ask.on_busy = (enum on_busy)which, false) ||
 	    read_word(r, "return", pages, &which) < 0)
 		return -1;
 	c->page_wanted = which == 1;
 	if (accept != NULL && strcasestr(accept, "text/event-stream") != NULL)
 		c->stream_wanted = true;
 
-	if (request_string(r, "time_zone", &c->turn.ask.time_zone) < 0)
+	if (request_string(r, "time_zone", &c->ask.time_zone) < 0)
 		return -1;
-	if (c->turn.ask.time_zone != NULL && !zone_valid(c->turn.ask.time_zone))
+	if (c->ask.time_zone != NULL && !zone_valid(c->ask.time_zone))
 		return job_fail_field(&r->job, "time_zone", "time_zone must be an IANA name such as Europe/Berlin.");
 	return 0;
 }
@@ -126,7 +137,7 @@ static int
 chat_read(struct chat *c)
 {
 	struct request		*r = c->req;
-	struct store_begin	*ask = &c->turn.ask;
+	struct store_begin	*ask = &c->ask;
 	char			*ids = arena_alloc(r->job.arena, 2 * UUID_TEXT);
 
 	uuid_new(ids);
@@ -276,7 +287,7 @@ read_page(struct chat *c, const char **page)
 	struct buf	*b = buf_new(job->arena);
 	json_object	*whole, *messages = NULL;
 
-	if (store_conversation(job, c->turn.key.conversation_id, PAGE_MESSAGES, NULL, b) < 0)
+	if (store_conversation(job, c->turn.key.conversation_id, PAGE_MESSAGES, NULL, false, b) < 0)
 		return -1;
 	whole = json_read(job->arena, buf_text(b), b->n, NULL);
 	if (json_get_array(whole, "messages", &messages) != JSON_GOT)

@@ -42,7 +42,7 @@ conversation_get(struct request *r)
 	if (route_uuid(r, 2, FAIL_CONVERSATION_NOT_FOUND, id) < 0 ||
 	    request_query_int(r, "limit", 1, PAGE_MAX, &limit) < 0 ||
 	    request_query(r, "cursor", &cursor) < 0 ||
-	    store_conversation(&r->job, id, limit, cursor, b) < 0)
+	    store_conversation(&r->job, id, limit, cursor, false, b) < 0)
 		return -1;
 	request_reply(r, 200, buf_text(b));
 	return 0;

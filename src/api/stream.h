@@ -1,9 +1,10 @@
 /*
  * stream -- the event stream of a turn: contract section 3.
  *
- * Event ids are "run.index.bytes.calls": the place in the turn up to which the client
- * has heard (message index, bytes of its text, call events of it), so that any worker can go on from
- * there.  Nothing here fails a turn: a client that is gone hears nothing.  All calls yield.
+ * Event ids are "run.index.bytes.calls.hash": the place in the turn up to which the client
+ * has heard (message index, bytes of its text, call events of it, a hash of these bytes), so that any worker can go on from
+ * there, and sees whether the text that it has does (a step that was asked again says something else).
+ * Nothing here fails a turn: a client that is gone hears nothing.  All calls yield.
  */
 #ifndef PARLEY_API_STREAM_H
 #define PARLEY_API_STREAM_H

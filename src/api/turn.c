@@ -63,7 +63,7 @@ turn_get(struct request *r)
 
 	/* It may run on any worker, so the rows are asked, not our memory. */
 	for (until = deadline_ms(1000 * wait);;) {
-		if (store_turn(&r->job, id, n, &t) < 0)
+		if (store_turn(&r->job, id, n, false, &t) < 0)
 			return -1;
 		if (!turn_is_live(&t) || now_us() >= until || api_draining())
 			break;

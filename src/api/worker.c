@@ -13,6 +13,7 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "chat/pulse.h"
+#include "chat/work.h"
 #include "io/fcgi.h"
 #include "io/http.h"
 #include "io/pg.h"
@@ -128,7 +129,7 @@ worker_open(const struct conf *conf)
 	(void)signal(SIGPIPE, SIG_IGN);
 
 	pg_on_first_connect(role_sql, role_look);
-	if (pg_start(conf) < 0 || http_start() < 0 || pulse_start(conf) < 0)
+	if (pg_start(conf) < 0 || http_start() < 0 || pulse_start(conf) < 0 || work_start(conf) < 0)
 		return -1;
 	fcgi_conf(conf);
 	if (fcgi_listen(LISTEN_FD, (int)conf->worker_max_turns, api_serve, api_overloaded) < 0) {
@@ -182,6 +183,7 @@ hup_came(int sig)
 		log_say(LOG_ERROR, "log", "log.file cannot be opened: %s", strerror(errno));
 	fcgi_conf(conf);
 	pulse_conf(conf);
+	work_conf(conf);
 	fcgi_max((int)conf->worker_max_turns);
 	log_say(LOG_INFO, "conf", "the configuration was read again");
 }
@@ -198,6 +200,7 @@ drain_run(void *arg)
 		log_end();
 	}
 	fcgi_listen_stop();
+	work_stop();
 	api_drain();
 	if (!drain_wait(deadline_ms(worker.conf->worker_drain_timeout))) {
 		log_say(LOG_WARN, "drain", "%d turns are released", pulse_turns());

@@ -83,6 +83,7 @@ struct conf {
 	/* [turn] */
 	int64_t		 turn_deadline;		/* ms, 100 s */
 	int64_t		 turn_lease;		/* ms, 15 s */
+	int64_t		 turn_max_attempts;	/* workers that a run may outlive, 3 */
 	int64_t		 turn_history_messages;	/* 50, 0: no limit */
 	int64_t		 turn_history_tokens;	/* 24000, 0: no limit */
 
@@ -102,6 +103,8 @@ struct conf {
 	int64_t		 limits_body;		/* bytes, 64 KiB */
 	int64_t		 limits_message;	/* code points, 2000 */
 	int64_t		 limits_title;		/* code points, 200 */
+	int64_t		 limits_user_turns;	/* in flight, 256, 0: no limit */
+	int64_t		 limits_queue;		/* waiting in a conversation, 128 */
 
 	/* [api] */
 	bool		 api_create_unknown;	/* unknown_conversation = create */

@@ -72,6 +72,7 @@ const struct conf_key	 conf_table[] = {
 	{ "turn", "deadline", CONF_MS, AT(turn_deadline), "100 s", 100, DAY },
 	/* The pulse renews once a second: a shorter lease would end by a hiccup. */
 	{ "turn", "lease", CONF_MS, AT(turn_lease), "15 s", 3 * SECOND, 10 * MINUTE },
+	{ "turn", "max_attempts", CONF_INT, AT(turn_max_attempts), "3", 1, 100 },
 	{ "turn", "history_messages", CONF_INT, AT(turn_history_messages), "50", 0, 10000 },
 	{ "turn", "history_tokens", CONF_INT, AT(turn_history_tokens), "24000", 0, 10000000 },
 
@@ -89,6 +90,8 @@ const struct conf_key	 conf_table[] = {
 	{ "limits", "body", CONF_SIZE, AT(limits_body), "64 KiB", KIB, 16 * MIB },
 	{ "limits", "message", CONF_INT, AT(limits_message), "2000", 1, 1000000 },
 	{ "limits", "title", CONF_INT, AT(limits_title), "200", 1, 10000 },
+	{ "limits", "user_turns", CONF_INT, AT(limits_user_turns), "256", 0, 1000000 },
+	{ "limits", "queue", CONF_INT, AT(limits_queue), "128", 0, 10000 },
 
 	{ "api", "unknown_conversation", CONF_SWITCH, AT(api_create_unknown), "reject", .words = "reject create" },
 

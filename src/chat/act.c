@@ -8,6 +8,7 @@
 #include "run/job.h"
 #include "tool/tool.h"
 
+static int	 calls_run(struct turn *, struct message *);
 static int	 call_run(struct turn *, const struct message *, int);
 static int	 call_refuse(struct turn *, const struct message *, int, const char *);
 
@@ -15,13 +16,29 @@ int
 turn_act(struct turn *t)
 {
 	struct message	*m = turn_append(t, &t->answer);
-	int64_t		 at = now_us();
 
 	if (store_step(t->job, &t->key, m, &t->answer) < 0)
 		return -1;
 	buf_clear(&t->partial);
+	return calls_run(t, m);
+}
+
+int
+turn_act_rest(struct turn *t)
+{
+	struct message	*m = &t->prompt.messages[t->prompt.nmessages - 1];
+
+	return m->role == ROLE_ASSISTANT ? calls_run(t, m) : 0;
+}
+
+static int
+calls_run(struct turn *t, struct message *m)
+{
+	int64_t	 at = now_us();
 
 	for (int i = 0; i < m->ncalls; i++) {
+		if (m->calls[i].result != NULL)
+			continue;
 		if (t->listener->called != NULL)
 			t->listener->called(t->listener->arg, t, &m->calls[i]);
 		if (call_run(t, m, i) < 0)
@@ -39,6 +56,9 @@ call_run(struct turn *t, const struct message *m, int i)
 	struct call		*c = &m->calls[i];
 	const struct tool	*tool = tool_find(t->tools, c->tool_name);
 
+	if (c->started)
+		return call_refuse(t, m, i, "The outcome of this call is unknown: it was sent, and the answer was lost. "
+		    "It may have been carried out; look before doing it again.");
 	if (tool == NULL)
 		return call_refuse(t, m, i, "There is no tool of this name.");
 

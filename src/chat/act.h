@@ -4,7 +4,8 @@
  *
  * The assistant message and its calls are committed before any of them runs; the
  * database refuses the next step while a call lacks its result.  Calls run one after another in the
- * model's order.  What a tool, or a model that asks for nonsense, does wrong is a result for the model and not a
+ * model's order.  A call that has its result is not made again; a remote one that was sent by a worker that
+ * died before it had the result is never repeated: its outcome is unknown, and that is its result.  What a tool, or a model that asks for nonsense, does wrong is a result for the model and not a
  * failure of the turn.
  */
 #ifndef PARLEY_CHAT_ACT_H
@@ -15,6 +16,8 @@ struct message;
 struct turn;
 
 int	 turn_act(struct turn *);	/* yields; -1: the job has failed */
+/* yields.  The calls of the turn's last message that have no result yet, when another worker has committed it. */
+int	 turn_act_rest(struct turn *);
 
 /* A new message of this turn, with the answer's text and calls; not stored yet. */
 struct message *turn_append(struct turn *, const struct answer *);

@@ -8,6 +8,7 @@
 #include "base/conf.h"
 #include "base/utf8.h"
 #include "chat/rows.h"
+#include "chat/watch.h"
 #include "io/pg.h"
 #include "run/deadline.h"
 #include "run/fiber.h"
@@ -15,6 +16,7 @@
 #include "run/loop.h"
 
 #define BEAT_US		1000000
+#define WATCHED_US	200000
 
 /* The turns that run on this worker now; each struct belongs to its turn, which is a row of the database as well. */
 static struct pulse_turn	*turns;
@@ -24,14 +26,16 @@ static struct fiber		*self;
 static const struct conf	*settings;
 static bool			 ending;
 
+/* What the statement asks, and what it answers. */
 struct beat {
-	struct buf	*users, *conversations, *turns, *fences, *partials;
+	struct buf	*users, *conversations, *turns, *fences, *indexes, *partials;
 	int		 n;
 	char		*stop;		/* by place: 'c', 'f' or NUL */
+	struct watch_beat watches;
 };
 
 static void	 pulse_run(void *);
-static void	 beat(struct job *);
+static void	 beat(struct job *, bool leases);
 static void	 beat_add(struct job *, struct beat *, struct pulse_turn *);
 static int	 beat_ask(struct job *, struct beat *);
 static void	 beat_obey(const struct beat *);
@@ -100,35 +104,60 @@ pulse_stop_turns(enum job_stop how)
 		job_stop(p->job, how);
 }
 
+void
+pulse_wake(void)
+{
+	if (self != NULL)
+		fiber_wake(self);
+}
+
+void
+pulse_cancel(const char *user, const char *conversation_id, int turn)
+{
+	for (struct pulse_turn *p = turns; p != NULL; p = p->next)
+		if (p->key->turn == turn && strcmp(p->key->conversation_id, conversation_id) == 0 &&
+		    strcmp(p->key->user, user) == 0 && !p->job->masked && p->job->stop == JOB_RUNS) {
+			job_stop(p->job, JOB_CANCELLED);
+			return;
+		}
+}
+
 static void
 pulse_run(void *arg)
 {
 	struct job	 job;
-	int64_t		 next;
+	int64_t		 leases = 0, at;
 
 	(void)arg;
 	while (!ending) {
 		/* Nobody there: the next who joins wakes it, and has a lease without asking for a second at least. */
-		if (nturns == 0) {
+		if (nturns == 0 && watch_count() == 0) {
 			fiber_park(NEVER);
 			continue;
 		}
-		next = now_us() + BEAT_US;
+		/* Somebody who begins to watch does not wait for the next second. */
+		at = now_us();
+		if (at < leases && watch_count() == 0) {
+			fiber_park(leases);
+			continue;
+		}
 		job_open(&job, settings);
 		job.route = "pulse";
 		/* An answer that comes after the leases have run out renews nothing. */
 		job.deadline = deadline_ms(settings->turn_lease);
 		job.late = FAIL_DATABASE_UNAVAILABLE;
-		beat(&job);
+		beat(&job, at >= leases);
 		job_close(&job);
-		loop_sleep(next);
+		if (at >= leases)
+			leases = at + BEAT_US;
+		loop_sleep(at + WATCHED_US);
 	}
 	self = NULL;
 }
 
 /* yields.  One statement for all turns that have run for a second: most never come this far. */
 static void
-beat(struct job *job)
+beat(struct job *job, bool leases)
 {
 	int64_t		 old = now_us() - BEAT_US;
 	struct beat	 b = {
@@ -136,13 +165,15 @@ beat(struct job *job)
 		.conversations = buf_new(job->arena),
 		.turns = buf_new(job->arena),
 		.fences = buf_new(job->arena),
+		.indexes = buf_new(job->arena),
 		.partials = buf_new(job->arena),
 	};
 
-	for (struct pulse_turn *p = turns; p != NULL; p = p->next)
+	for (struct pulse_turn *p = turns; p != NULL && leases; p = p->next)
 		if (p->since <= old)
 			beat_add(job, &b, p);
-	if (b.n == 0)
+	watch_ask(job, &b.watches);
+	if (b.n == 0 && b.watches.n == 0)
 		return;
 
 	if (beat_ask(job, &b) < 0) {
@@ -155,6 +186,7 @@ beat(struct job *job)
 		return;
 	}
 	beat_obey(&b);
+	watch_tell(&b.watches);
 }
 
 static void
@@ -162,6 +194,7 @@ beat_add(struct job *job, struct beat *b, struct pulse_turn *p)
 {
 	const struct turn_key	*k = p->key;
 	const char		*turn = pg_num(job, k->turn), *fence = pg_num(job, k->fence);
+	const char		*index = pg_num(job, p->index);
 	const char		*text = NULL;
 	size_t			 n = 0;
 
@@ -170,6 +203,7 @@ beat_add(struct job *job, struct beat *b, struct pulse_turn *p)
 	rows_array_add(b->conversations, k->conversation_id, strlen(k->conversation_id));
 	rows_array_add(b->turns, turn, strlen(turn));
 	rows_array_add(b->fences, fence, strlen(fence));
+	rows_array_add(b->indexes, index, strlen(index));
 
 	/* A character may have arrived by half; text that is none would spoil the statement for all. */
 	if (p->partial != NULL && p->partial->n > 0) {
@@ -186,16 +220,24 @@ beat_ask(struct job *job, struct beat *b)
 	struct pg_rows	 rows;
 
 	if (pg_query(job, PG_PULSE, &rows,
-	    "SELECT place, stop FROM parley.pulse($1::int, $2::text[], $3::uuid[], $4::int[], $5::bigint[], $6::text[])",
+	    "SELECT watched, place, say"
+	    "  FROM parley.pulse($1::int, $2::text[], $3::uuid[], $4::int[], $5::bigint[], $6::int[], $7::text[],"
+	    "       $8::text[], $9::uuid[], $10::int[], $11::boolean[], $12::text[])",
 	    pg_num(job, job->conf->turn_lease), rows_array_end(b->users), rows_array_end(b->conversations),
-	    rows_array_end(b->turns), rows_array_end(b->fences), rows_array_end(b->partials)) < 0)
+	    rows_array_end(b->turns), rows_array_end(b->fences), rows_array_end(b->indexes),
+	    rows_array_end(b->partials), rows_array_end(b->watches.users), rows_array_end(b->watches.conversations),
+	    rows_array_end(b->watches.turns), rows_array_end(b->watches.texts), rows_array_end(b->watches.seen)) < 0)
 		return -1;
 	b->stop = arena_alloc(job->arena, (size_t)b->n + 1);
+	b->watches.changed = arena_alloc(job->arena, (size_t)b->watches.n + 1);
 	for (int i = 0; i < rows.n; i++) {
 		int64_t	 place = pg_int(&rows, i, "place");
+		bool	 watched = pg_bool(&rows, i, "watched");
 
-		if (place >= 1 && place <= b->n)
-			b->stop[place] = *pg_text(&rows, i, "stop");
+		if (watched && place >= 1 && place <= b->watches.n)
+			b->watches.changed[place] = true;
+		if (!watched && place >= 1 && place <= b->n)
+			b->stop[place] = *pg_text(&rows, i, "say");
 	}
 	return 0;
 }

@@ -5,6 +5,9 @@
  * of them, stores the partial text of those that stream, and learns which must stop (asked to, taken over, or their rows are gone).
  * It has a connection of its own.  Nothing here is needed for correctness: fences are checked by every write.
  * A turn that is storing its end (job->masked) is not stopped any more.
+ *
+ * The same statement asks for those who watch turns (watch.h); while there are any the heart beats
+ * five times a second, and each second's first beat is for the leases.
  */
 #ifndef PARLEY_CHAT_PULSE_H
 #define PARLEY_CHAT_PULSE_H
@@ -18,6 +21,7 @@ struct pulse_turn {			/* belongs to the turn that joined */
 	const struct turn_key *key;
 	struct job	*job;		/* job_stop()ped when the turn must stop */
 	const struct buf *partial;	/* text of the present step so far; NULL: none */
+	int		 index;		/* of the message that this is */
 	int64_t		 since;
 	int		 place;		/* in the statement under way, from 1; 0: not in it */
 	struct pulse_turn *next, **link;
@@ -29,6 +33,9 @@ void	 pulse_stop(void);
 void	 pulse_join(struct pulse_turn *, const struct turn_key *, struct job *);
 void	 pulse_leave(struct pulse_turn *);	/* harmless when not joined */
 int	 pulse_turns(void);			/* how many have joined */
+void	 pulse_wake(void);			/* somebody watches (watch.h) */
+/* Stops a turn that runs here, at once; one that runs elsewhere learns of it by its own pulse. */
+void	 pulse_cancel(const char *user, const char *conversation_id, int turn);
 void	 pulse_stop_turns(enum job_stop);	/* the drain's last word */
 
 #endif

@@ -60,6 +60,7 @@ rows_calls(struct job *job, const char *text, struct message *m)
 		c->result = rows_json(job, json_text_or_null(o, "result"));
 		c->executed_at = json_text_or_null(o, "executed_at");
 		(void)json_get_bool(o, "is_error", &c->is_error);
+		(void)json_get_bool(o, "started", &c->started);
 		(void)json_get_int(o, "duration_ms", &c->duration_ms);
 	}
 	return 0;

@@ -13,121 +13,23 @@
 #include "run/deadline.h"
 #include "run/job.h"
 
-/* A short absence of the database (a restart, a failover) ends no turn that runs. */
-#define AWAY_MS		10000
 #define BACKOFF_MS	100
 #define BACKOFF_MAX_MS	1000
 #define DEADLOCKS_MAX	3
 
-static const char *hold_key(struct job *, const struct conf_model *);
-static const char *holds_array(struct job *);
-static int	 begin_outcome(struct job *, const struct pg_rows *, const struct store_begin *, struct store_begun *);
-static int	 begin_read(struct job *, const struct pg_rows *, struct store_begun *);
 static const char *calls_array(struct job *, const struct message *);
 static int	 call_read(struct job *, const struct pg_rows *, struct call *);
 static int	 write_turn(struct job *, enum pg_use, int64_t, struct pg_rows *, const char *,
 		    const char *const *, int);
 static int	 write_failed(struct job *, const struct pg_rows *, int64_t, int);
 static int	 wait_ms(struct job *, int64_t);
+static void	 next_read(const struct pg_rows *, const struct turn_key *, struct turn_key *);
 
 #define COUNT(a)	((int)(sizeof (a) / sizeof (a)[0]))
 
 /* What every write of a turn begins with. */
 #define KEY(job, k)	(k)->user, (k)->conversation_id, pg_num((job), (k)->turn), pg_num((job), (k)->run), \
 			pg_num((job), (k)->fence)
-
-int
-store_begin(struct job *job, const struct store_begin *in, struct store_begun *out)
-{
-	const struct conf	*conf = job->conf;
-	struct pg_rows		 rows;
-	int			 rc;
-
-	for (int i = 0; i < DEADLOCKS_MAX; i++) {
-		rc = pg_query(job, PG_TURN, &rows,
-		    "SELECT " ROWS_MESSAGE ", outcome, conversation_id, fence, local_time, holds"
-		    "  FROM parley.turn_begin($1::text, $2::uuid, $3::uuid, $4::boolean, $5::uuid, $6::text,"
-		    "       $7::text, $8::text[], $9::int, $10::int, $11::int, $12::int)",
-		    in->user, in->conversation_id, in->new_id, pg_flag(in->create_unknown), in->message_id,
-		    in->content, in->time_zone, holds_array(job), pg_num(job, conf->turn_history_messages),
-		    pg_num(job, conf->turn_history_tokens), pg_num(job, conf->turn_deadline),
-		    pg_num(job, conf->turn_lease));
-		if (rc == 0)
-			return begin_outcome(job, &rows, in, out);
-
-		/* Two that met in a circle, as a deletion can: one of them was let go, and asks again. */
-		if (strcmp(rows.sqlstate, "40P01") != 0)
-			break;
-		job_forgive(job);
-	}
-	/* The only value here that PostgreSQL itself judges. */
-	if (strcmp(rows.sqlstate, "22023") == 0) {
-		job_forgive(job);
-		return job_fail_field(job, "time_zone", "This is not a time zone that is known here.");
-	}
-	return job->fail != FAIL_NONE ? -1 : job_fail(job, FAIL_INTERNAL_ERROR, NULL);
-}
-
-static const char *
-hold_key(struct job *job, const struct conf_model *m)
-{
-	return arena_printf(job->arena, "hold:%s %s", m->base_url, m->model);
-}
-
-/* What model_holds() wants to know of each model. */
-static const char *
-holds_array(struct job *job)
-{
-	struct buf	*b = buf_new(job->arena);
-
-	for (int i = 0; i < job->conf->nmodels; i++) {
-		const char	*name = hold_key(job, &job->conf->models[i]);
-
-		rows_array_add(b, name, strlen(name));
-	}
-	return rows_array_end(b);
-}
-
-static int
-begin_outcome(struct job *job, const struct pg_rows *rows, const struct store_begin *in, struct store_begun *out)
-{
-	int		 last = rows->n - 1;
-	const char	*outcome = last >= 0 ? pg_text(rows, last, "outcome") : "";
-	const char	*id;
-
-	if (strcmp(outcome, "not_found") == 0)
-		return job_fail(job, FAIL_CONVERSATION_NOT_FOUND, NULL);
-	if (last < 0 || (id = pg_text(rows, last, "conversation_id")) == NULL)
-		return job_fail(job, FAIL_INTERNAL_ERROR, NULL);
-	if (strcmp(outcome, "busy") == 0) {
-		memccpy(job->conversation_id, id, '\0', sizeof job->conversation_id);
-		job->turn = (int)pg_int(rows, last, "turn");
-		return job_fail(job, FAIL_CONVERSATION_BUSY, NULL);
-	}
-	out->key.user = in->user;
-	memccpy(out->key.conversation_id, id, '\0', sizeof out->key.conversation_id);
-	return begin_read(job, rows, out);
-}
-
-static int
-begin_read(struct job *job, const struct pg_rows *rows, struct store_begun *out)
-{
-	int	 last = rows->n - 1;
-
-	out->nhistory = rows->n;
-	out->history = arena_array(job->arena, struct message, rows->n);
-	for (int i = 0; i < rows->n; i++)
-		if (rows_message(job, rows, i, &out->history[i]) < 0)
-			return -1;
-
-	out->key.turn = out->history[last].turn;
-	out->key.run = out->history[last].run;
-	out->key.fence = pg_int(rows, last, "fence");
-	out->local_time = pg_text(rows, last, "local_time");
-	out->holds = arena_array(job->arena, int64_t, job->conf->nmodels);
-	rows_array_ints(pg_text(rows, last, "holds"), out->holds, job->conf->nmodels);
-	return 0;
-}
 
 int
 store_step(struct job *job, const struct turn_key *k, struct message *m, const struct answer *a)
@@ -138,7 +40,7 @@ store_step(struct job *job, const struct turn_key *k, struct message *m, const s
 		pg_num(job, a->input_tokens), pg_num(job, a->output_tokens), calls_array(job, m)
 	};
 
-	if (write_turn(job, PG_TURN, deadline_ms(AWAY_MS), &rows,
+	if (write_turn(job, PG_TURN, job->deadline, &rows,
 	    "SELECT parley.turn_step($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::uuid, $8::text,"
 	    "       $9::json, $10::text, $11::text, $12::bigint, $13::bigint, $14::json)", params, COUNT(params)) < 0)
 		return -1;
@@ -176,7 +78,7 @@ store_tool_run(struct job *job, const struct turn_key *k, int index, int positio
 	};
 
 	/* Asking twice is harmless: the second time there is a result. */
-	if (write_turn(job, PG_TOOL, deadline_ms(AWAY_MS), &rows,
+	if (write_turn(job, PG_TOOL, job->deadline, &rows,
 	    "SELECT result, is_error, executed_at, duration_ms, error_state"
 	    "  FROM parley.tool_run($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::int, $8::int)",
 	    params, COUNT(params)) < 0)
@@ -192,7 +94,7 @@ store_tool_answer(struct job *job, const struct turn_key *k, int index, int posi
 		KEY(job, k), pg_num(job, index), pg_num(job, position), c->result, pg_flag(c->is_error)
 	};
 
-	if (write_turn(job, PG_TURN, deadline_ms(AWAY_MS), &rows,
+	if (write_turn(job, PG_TURN, job->deadline, &rows,
 	    "SELECT result, is_error, executed_at, duration_ms, error_state"
 	    "  FROM parley.tool_answer($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::int,"
 	    "       $8::json, $9::boolean)", params, COUNT(params)) < 0)
@@ -234,31 +136,89 @@ store_end(struct job *job, const struct turn_key *k, struct store_end *end)
 	const char			*params[] = {
 		KEY(job, k), end->state, end->error_code, end->sentence, pg_num(job, m->index), m->id, m->content,
 		m->raw, m->model, pg_flag(m->interrupted), end->model, pg_num(job, end->input_tokens),
-		pg_num(job, end->output_tokens), end->timings
+		pg_num(job, end->output_tokens), end->timings, pg_flag(end->take_next),
+		pg_num(job, job->conf->turn_deadline)
 	};
 
 	/* Whoever wants it to stop gets what he wants: it ends. */
 	job->masked = true;
 	rc = write_turn(job, PG_TURN, job->deadline, &rows,
-	    "SELECT parley.turn_end($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::text, $7::text, $8::text,"
+	    "SELECT ended_at, next_turn, next_run, next_fence"
+	    "  FROM parley.turn_end($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::text, $7::text, $8::text,"
 	    "       $9::int, $10::uuid, $11::text, $12::json, $13::text, $14::boolean, $15::text, $16::bigint,"
-	    "       $17::bigint, $18::json)", params, COUNT(params));
+	    "       $17::bigint, $18::json, $19::boolean, $20::int)", params, COUNT(params));
 	job->masked = masked;
 	if (rc < 0)
 		return -1;
 	if (end->reply != NULL)
 		end->reply->created_at = pg_col(&rows, 0, 0);
+	next_read(&rows, k, &end->next);
+	return 0;
+}
+
+/* The queued turn that was handed on: in the same conversation. */
+static void
+next_read(const struct pg_rows *rows, const struct turn_key *k, struct turn_key *next)
+{
+	*next = *k;
+	next->turn = (int)pg_int(rows, 0, "next_turn");
+	next->run = (int)pg_int(rows, 0, "next_run");
+	next->fence = pg_int(rows, 0, "next_fence");
+}
+
+int
+store_release(struct job *job, const struct turn_key *k)
+{
+	struct pg_rows	 rows;
+
+	return pg_query(job, PG_TURN, &rows,
+	    "SELECT parley.turn_release($1::text, $2::uuid, $3::int, $4::int, $5::bigint)", KEY(job, k));
+}
+
+int
+store_cancel(struct job *job, const char *conversation_id, int turn, bool take_next, const char **state,
+    struct turn_key *next)
+{
+	struct turn_key	 k = { .user = job->user };
+	struct pg_rows	 rows;
+
+	memccpy(k.conversation_id, conversation_id, '\0', sizeof k.conversation_id);
+	if (pg_query(job, PG_TURN, &rows,
+	    "SELECT outcome, next_turn, next_run, next_fence"
+	    "  FROM parley.turn_cancel($1::text, $2::uuid, $3::int, $4::boolean, $5::int)",
+	    job->user, conversation_id, pg_num(job, turn), pg_flag(take_next),
+	    pg_num(job, job->conf->turn_deadline)) < 0)
+		return -1;
+	*state = pg_text(&rows, 0, "outcome");
+	if (strcmp(*state, "not_found") == 0)
+		return job_fail(job, FAIL_TURN_NOT_FOUND, NULL);
+	if (strcmp(*state, "ended") == 0)
+		return job_fail(job, FAIL_TURN_NOT_RUNNING, NULL);
+	next_read(&rows, &k, next);
 	return 0;
 }
 
 int
-store_hold(struct job *job, int model, int64_t ms)
+store_expired(struct job *job, int max, bool orphans, struct turn_key **keys, int *n)
 {
-	const struct conf_model	*m = &job->conf->models[model];
-	struct pg_rows		 rows;
+	struct pg_rows	 rows;
 
-	return pg_query(job, PG_TURN, &rows, "SELECT parley.fact_set($1::text, '', $2::bigint)",
-	    hold_key(job, m), pg_num(job, ms));
+	/* On the connection of the pulse, so that it is heard when all others are busy. */
+	if (pg_query(job, PG_PULSE, &rows,
+	    "SELECT user_id, conversation_id, turn, fence FROM parley.turns_expired($1::int, $2::int, $3::boolean)",
+	    pg_num(job, job->conf->turn_lease), pg_num(job, max), pg_flag(orphans)) < 0)
+		return -1;
+	*n = rows.n;
+	*keys = arena_array(job->arena, struct turn_key, rows.n);
+	for (int i = 0; i < rows.n; i++) {
+		struct turn_key	*k = &(*keys)[i];
+
+		k->user = pg_text(&rows, i, "user_id");
+		memccpy(k->conversation_id, pg_text(&rows, i, "conversation_id"), '\0', sizeof k->conversation_id);
+		k->turn = (int)pg_int(&rows, i, "turn");
+		k->fence = pg_int(&rows, i, "fence");
+	}
+	return 0;
 }
 
 /*
@@ -288,7 +248,12 @@ write_failed(struct job *job, const struct pg_rows *rows, int64_t until, int tri
 		job->stop = rows->sqlstate[4] == '1' ? JOB_FENCED : JOB_CANCELLED;
 		return job_fail(job, FAIL_TURN_ABANDONED, NULL);
 	}
-	if (strcmp(rows->sqlstate, "40P01") == 0 && tries < DEADLOCKS_MAX) {
+	/*
+	 * Two that met in a circle; or a wait for a lock that took too long, as for a tool's call that a dead worker has
+	 * left running in the database.  (A tool that is stopped itself is a result.)
+	 */
+	if ((strcmp(rows->sqlstate, "40P01") == 0 || strcmp(rows->sqlstate, "57014") == 0) &&
+	    tries < DEADLOCKS_MAX) {
 		job_forgive(job);
 		return 0;
 	}

@@ -29,6 +29,8 @@ struct turn_key {
 	int64_t		 fence;
 };
 
+enum on_busy { ON_BUSY_QUEUE, ON_BUSY_REJECT, ON_BUSY_INTERRUPT };
+
 struct store_begin {			/* in */
 	const char	*user;
 	const char	*conversation_id;	/* NULL: make a new one, with new_id */
@@ -37,18 +39,65 @@ struct store_begin {			/* in */
 	const char	*message_id;
 	const char	*content;
 	const char	*time_zone;	/* checked; NULL: UTC */
+	enum on_busy	 on_busy;
+	const char	*key;		/* Idempotency-Key, NULL: none */
+	const char	*key_hash;	/* of the request that the key is bound to */
 };
 
-struct store_begun {			/* out */
+enum store_got {
+	STORE_BEGUN,		/* it runs, and is the caller's */
+	STORE_ELSEWHERE,	/* key names the conversation and the turn: it waits, or another runs it, or it has ended */
+	STORE_GONE,		/* another has it, or it has ended */
+	STORE_ENDED		/* it was ended here; next may be the caller's */
+};
+
+struct store_begun {			/* out; beyond key and next only for STORE_BEGUN */
+	enum store_got	 got;
 	struct turn_key	 key;
-	struct message	*history;	/* oldest first; the last one is the user's message of this turn */
+	struct turn_key	 next;		/* turn 0: none */
+	struct message	*history;	/* oldest first, nhistory of them; then what tools did in earlier runs of this turn, */
 	int		 nhistory;
+	int		 nearlier;	/* nearlier; then this run's own messages, the user's first */
+	int		 nown;
 	const char	*local_time;	/* see prompt.h */
 	int64_t		*holds;		/* ms for each of conf->models */
+	int64_t		 left_ms;	/* until the turn's deadline, may be negative */
+	int64_t		 input_tokens;	/* of the steps so far */
+	int64_t		 output_tokens;
 };
 
-/* conversation_not_found, conversation_busy, validation_error (time_zone) are failures of it. */
+/*
+ * Stores a message and its turn.  When the connection is lost after it was sent, it is said again for up to
+ * three seconds and finds out what has happened.
+ * Failures: conversation_not_found, conversation_busy, queue_full, rate_limited, idempotency_mismatch,
+ * validation_error (time_zone).
+ */
 int	 store_begin(struct job *, const struct store_begin *, struct store_begun *);
+
+/*
+ * The last turn of a conversation begins anew from its message, as the next run.  key NULL: none.
+ * Failures: turn_not_found, turn_not_retryable, rate_limited, idempotency_mismatch.
+ */
+int	 store_retry(struct job *, const char *conversation_id, int turn, const char *key, const char *key_hash,
+	    struct store_begun *);
+
+/* Makes a turn without a worker the caller's: one that was handed to it (STORE_BEGUN, STORE_GONE), */
+int	 store_load(struct job *, const struct turn_key *, struct store_begun *);
+/* or one whose lease has expired or was given up (STORE_ENDED as well: cancelled, or given up for good). */
+int	 store_take(struct job *, const struct turn_key *, bool take_next, struct store_begun *);
+
+/* Running turns of anybody without a living worker, at most max; orphans: look for those without any lease, too. */
+int	 store_expired(struct job *, int max, bool orphans, struct turn_key **, int *n);
+
+/* Gives a running turn to whoever takes it first; a turn that is no longer the caller's stays as it is. */
+int	 store_release(struct job *, const struct turn_key *);
+
+/*
+ * The user wants a turn to stop.  *state becomes "cancelled" (it had no worker) or "running" (its
+ * worker will be told); next as in store_end.  Failures: turn_not_found, turn_not_running.
+ */
+int	 store_cancel(struct job *, const char *conversation_id, int turn, bool take_next, const char **state,
+	    struct turn_key *next);
 
 /* Commits an assistant message with its calls, before any of them runs; fills m->created_at. */
 int	 store_step(struct job *, const struct turn_key *, struct message *m, const struct answer *);
@@ -71,11 +120,14 @@ struct store_end {
 	int64_t		 output_tokens;
 	const char	*model;		/* for the client */
 	const char	*timings;	/* JSON object */
+	bool		 take_next;	/* the caller can run another turn */
+	struct turn_key	 next;		/* out: the queued one that it is to run; turn 0: none */
 };
 
 /*
  * Ends the turn; calls without a result get one that says so.  Tries again until the job's deadline while the
- * database is away.
+ * database is away.  The next queued turn of the conversation runs from now on: it is the caller's, or with
+ * take_next false anybody's.
  */
 int	 store_end(struct job *, const struct turn_key *, struct store_end *);
 
@@ -85,11 +137,13 @@ int	 store_hold(struct job *, int model, int64_t ms);
 /* -- reading: the result is JSON text of the contract's shapes, made by the database or here, appended to out -- */
 
 int	 store_conversations(struct job *, int limit, const char *cursor, const char *q, struct buf *out);
-int	 store_conversation(struct job *, const char *id, int limit, const char *cursor, struct buf *out);
+/* all_runs: also what earlier runs of retried turns said. */
+int	 store_conversation(struct job *, const char *id, int limit, const char *cursor, bool all_runs, struct buf *out);
 int	 store_rename(struct job *, const char *id, const char *title, struct buf *out);
 int	 store_delete(struct job *, const char *id);
 /* The newest run of a turn as it stands. */
 struct store_turn {
+	int		 run;
 	const char	*state;
 	const char	*error_code;
 	const char	*sentence;
@@ -98,8 +152,12 @@ struct store_turn {
 	int		 nmessages;
 	int64_t		 input_tokens;
 	int64_t		 output_tokens;
+	int		 ahead;		/* of a queued one: how many are before it, the live one included */
+	const struct message *partial;	/* what has been said of the present step, as far as it is stored; NULL: nothing */
+	const char	*digest;	/* see watch.h */
 };
-int	 store_turn(struct job *, const char *conversation_id, int turn, struct store_turn *out);
+/* text: with partial.  Failure: turn_not_found. */
+int	 store_turn(struct job *, const char *conversation_id, int turn, bool text, struct store_turn *out);
 int	 store_health(struct job *);
 
 #endif

@@ -50,7 +50,7 @@ store_conversations(struct job *job, int limit, const char *cursor, const char *
 }
 
 int
-store_conversation(struct job *job, const char *id, int limit, const char *cursor, struct buf *out)
+store_conversation(struct job *job, const char *id, int limit, const char *cursor, bool all_runs, struct buf *out)
 {
 	struct pg_rows	 rows;
 	char		 place[CURSOR_MAX], *at = place, *turn = NULL, *run = NULL, *idx = NULL;
@@ -62,8 +62,8 @@ store_conversation(struct job *job, const char *id, int limit, const char *curso
 		return -1;
 	if (pg_query(job, PG_TURN, &rows,
 	    "SELECT conversation, messages, cursor"
-	    "  FROM parley.conversation_read($1::text, $2::uuid, $3::int, $4::int, $5::int, $6::int)",
-	    job->user, id, pg_num(job, limit), turn, run, idx) < 0)
+	    "  FROM parley.conversation_read($1::text, $2::uuid, $3::int, $4::int, $5::int, $6::int, $7::boolean)",
+	    job->user, id, pg_num(job, limit), turn, run, idx, pg_flag(all_runs)) < 0)
 		return -1;
 	if (rows.n == 0)
 		return job_fail(job, FAIL_CONVERSATION_NOT_FOUND, NULL);
@@ -107,28 +107,35 @@ store_delete(struct job *job, const char *id)
 }
 
 int
-store_turn(struct job *job, const char *conversation_id, int turn, struct store_turn *out)
+store_turn(struct job *job, const char *conversation_id, int turn, bool text, struct store_turn *out)
 {
 	struct pg_rows	 rows;
 
 	if (pg_query(job, PG_TURN, &rows,
-	    "SELECT " ROWS_MESSAGE ", sentence, model, input_tokens, output_tokens"
-	    "  FROM parley.turn_read($1::text, $2::uuid, $3::int)",
-	    job->user, conversation_id, pg_num(job, turn)) < 0)
+	    "SELECT " ROWS_MESSAGE ", sentence, model, input_tokens, output_tokens, ahead, digest"
+	    "  FROM parley.turn_read($1::text, $2::uuid, $3::int, $4::boolean)",
+	    job->user, conversation_id, pg_num(job, turn), pg_flag(text)) < 0)
 		return -1;
 	if (rows.n == 0)
 		return job_fail(job, FAIL_TURN_NOT_FOUND, NULL);
+	memset(out, 0, sizeof *out);
 	out->nmessages = rows.n;
 	out->messages = arena_array(job->arena, struct message, rows.n);
 	for (int i = 0; i < rows.n; i++)
 		if (rows_message(job, &rows, i, &out->messages[i]) < 0)
 			return -1;
+	/* What is still being said is no message yet. */
+	if (out->messages[rows.n - 1].id == NULL)
+		out->partial = &out->messages[--out->nmessages];
+	out->run = out->messages[0].run;
 	out->state = out->messages[0].turn_state;
 	out->error_code = out->messages[0].error_code;
 	out->sentence = pg_text(&rows, 0, "sentence");
 	out->model = pg_text(&rows, 0, "model");
 	out->input_tokens = pg_int(&rows, 0, "input_tokens");
 	out->output_tokens = pg_int(&rows, 0, "output_tokens");
+	out->ahead = (int)pg_int(&rows, 0, "ahead");
+	out->digest = pg_text(&rows, 0, "digest");
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "base/conf.h"
 #include "base/uuid.h"
 #include "chat/act.h"
+#include "chat/work.h"
 #include "io/json.h"
 #include "run/deadline.h"
 #include "run/job.h"
@@ -14,24 +15,106 @@
 
 /* How long an ending may take to be stored when the turn's own time is up. */
 #define TURN_END_MS	10000
+/* And giving it away, when the worker has no more time. */
+#define TURN_RELEASE_MS	2000
 
-static int	 turn_begin(struct turn *);
+static void	 turn_open(struct turn *, struct store_begun *);
+static void	 turn_set_earlier(struct turn *, int);
 static int	 turn_talk(struct turn *);
 static int	 turn_ask(struct turn *);
 static int	 turn_finish(struct turn *);
 static int	 turn_fail(struct turn *);
+static int	 turn_lose(struct turn *);
 static void	 turn_log(const struct turn *);
 
+/* One statement stores the message and the turn, and reads the history. */
 int
-turn_run(struct turn *t, struct job *job)
+turn_begin(struct turn *t, const struct store_begin *ask)
+{
+	struct store_begun	 begun;
+	int64_t			 at = now_us();
+
+	/* Taken before anything is stored: a turn without its tools would act the fool. */
+	if ((t->tools = tool_table_take(t->job)) == NULL ||
+	    store_begin(t->job, ask, &begun) < 0)
+		return -1;
+	t->begin_us = now_us() - at;
+	turn_open(t, &begun);
+	return 0;
+}
+
+int
+turn_retry(struct turn *t, const char *conversation_id, int turn, const char *key, const char *key_hash)
+{
+	struct store_begun	 begun;
+	int64_t			 at = now_us();
+
+	if ((t->tools = tool_table_take(t->job)) == NULL ||
+	    store_retry(t->job, conversation_id, turn, key, key_hash, &begun) < 0)
+		return -1;
+	t->begin_us = now_us() - at;
+	turn_open(t, &begun);
+	return 0;
+}
+
+int
+turn_take(struct turn *t, const struct turn_key *key, bool handed)
+{
+	struct store_begun	 begun;
+	int64_t			 at = now_us();
+
+	if ((t->tools = tool_table_take(t->job)) == NULL ||
+	    (handed ? store_load(t->job, key, &begun) : store_take(t->job, key, work_wanted(), &begun)) < 0)
+		return -1;
+	t->begin_us = now_us() - at;
+	turn_open(t, &begun);
+	work_run(&begun.next);
+	return 0;
+}
+
+/* Where it stands: at its first message, or in the middle when a worker before this one has come so far. */
+static void
+turn_open(struct turn *t, struct store_begun *begun)
+{
+	struct job	*job = t->job;
+
+	t->key = begun->key;
+	memcpy(job->conversation_id, t->key.conversation_id, sizeof job->conversation_id);
+	job->turn = t->key.turn;
+	if (begun->got != STORE_BEGUN)
+		return;
+
+	t->mine = true;
+	t->state = "running";
+	t->holds = begun->holds;
+	t->first = begun->nhistory;
+	t->room = begun->nhistory + begun->nown;
+	t->prompt = (struct prompt){
+		.instructions = job->conf->agent_instructions,
+		.local_time = begun->local_time,
+		.messages = begun->history,
+		.nmessages = t->room,
+		.tools = t->tools->json,
+	};
+	if (begun->nearlier > 0)
+		turn_set_earlier(t, begun->nearlier);
+	t->steps = begun->nown - 1;
+	t->input_tokens = begun->input_tokens;
+	t->output_tokens = begun->output_tokens;
+	job->deadline = deadline_ms(begun->left_ms);
+	job->late = FAIL_TURN_TIMEOUT;
+}
+
+int
+turn_run(struct turn *t)
 {
 	int	 rc;
 
-	t->job = job;
-
-	/* Store the question first: a crash may cost the answer, never the question. */
-	if (turn_begin(t) < 0)
-		return -1;
+	t->pulse.partial = &t->partial;
+	t->pulse.index = t->prompt.nmessages - t->first;
+	pulse_join(&t->pulse, &t->key, t->job);
+	if (t->listener->begun != NULL)
+		t->listener->begun(t->listener->arg, t);
 
 	/* Ask the model, run the tools it wants, ask again, until it wants none. */
 	rc = turn_talk(t);
@@ -45,6 +128,23 @@ turn_run(struct turn *t, struct job *job)
 	return rc;
 }
 
+/*
+ * The rows come as history, earlier runs, this run; the prompt has what tools did in earlier runs behind the
+ * question, which is this run's first message.
+ */
+static void
+turn_set_earlier(struct turn *t, int n)
+{
+	struct message	*from = &t->prompt.messages[t->first];
+	size_t		 own = (size_t)(t->room - t->first);
+	struct message	*earlier = arena_array(t->job->arena, struct message, n);
+
+	memcpy(earlier, from, sizeof *from * (size_t)n);
+	memmove(from, from + n, sizeof *from * own);
+	t->prompt.earlier = earlier;
+	t->prompt.nearlier = n;
+}
+
 static void
 hold_store(void *arg, int model, int64_t ms)
 {
@@ -55,49 +155,14 @@ hold_store(void *arg, int model, int64_t ms)
 		job_forgive(t->job);
 }
 
-/* One statement stores the message and the turn, and reads the history. */
-static int
-turn_begin(struct turn *t)
-{
-	struct job		*job = t->job;
-	struct store_begun	 begun = { 0 };
-	int64_t			 at = now_us();
-
-	/* Taken before anything is stored: a turn without its tools would act the fool. */
-	if ((t->tools = tool_table_take(job)) == NULL ||
-	    store_begin(job, &t->ask, &begun) < 0)
-		return -1;
-
-	t->key = begun.key;
-	t->state = "running";
-	t->holds = begun.holds;
-	t->first = begun.nhistory - 1;
-	t->room = begun.nhistory;
-	t->prompt = (struct prompt){
-		.instructions = job->conf->agent_instructions,
-		.local_time = begun.local_time,
-		.messages = begun.history,
-		.nmessages = begun.nhistory,
-		.tools = t->tools->json,
-	};
-	memcpy(job->conversation_id, t->key.conversation_id, sizeof job->conversation_id);
-	job->turn = t->key.turn;
-	job->deadline = deadline_ms(job->conf->turn_deadline);
-	job->late = FAIL_TURN_TIMEOUT;
-	t->begin_us = now_us() - at;
-
-	t->pulse.partial = &t->partial;
-	pulse_join(&t->pulse, &t->key, job);
-	if (t->listener->begun != NULL)
-		t->listener->begun(t->listener->arg, t);
-	return 0;
-}
-
 static int
 turn_talk(struct turn *t)
 {
 	int64_t	 max = t->job->conf->agent_max_steps;
 
+	/* A worker before this one may have stopped in the middle of a step. */
+	if (turn_act_rest(t) < 0)
+		return -1;
 	while (t->steps < max) {
 		if (turn_ask(t) < 0)
 			return -1;
@@ -121,6 +186,7 @@ turn_ask(struct turn *t)
 
 	t->steps++;
 	buf_clear(&t->partial);
+	t->pulse.index = t->prompt.nmessages - t->first;
 	model_holds(m, t->holds, job->conf->nmodels);
 	model_on_hold(m, hold_store, t);
 	while ((got = model_next(m, &text, &n)) > 0) {
@@ -214,9 +280,14 @@ turn_store_end(struct turn *t, struct store_end *end)
 	job->masked = true;
 	if (job->deadline < enough)
 		job->deadline = enough;
+	end->take_next = work_wanted();
 	rc = store_end(job, &t->key, end);
 	job->deadline = NEVER;
 	t->end_us = now_us() - at;
+
+	/* Who waited behind it is this worker's guest now. */
+	if (rc == 0)
+		work_run(&end->next);
 	return rc;
 }
 
@@ -246,7 +317,7 @@ turn_finish(struct turn *t)
 		return 0;
 	}
 	turn_set_state(t, "running");
-	return -1;
+	return t->job->stop == JOB_FENCED ? turn_lose(t) : -1;
 }
 
 /*
@@ -275,9 +346,8 @@ turn_fail(struct turn *t)
 	struct store_end	 end = { 0 };
 	bool			 cancelled = job->stop == JOB_CANCELLED;
 
-	/* Somebody else's turn, or no rows left to write to. */
-	if (job->stop == JOB_FENCED)
-		return job_failure_put(job, &why);
+	if (job->stop == JOB_FENCED || job->stop == JOB_DRAINED)
+		return turn_lose(t);
 
 	turn_set_state(t, cancelled ? "cancelled" : "failed");
 	end.reply = turn_interrupted(t);
@@ -289,9 +359,38 @@ turn_fail(struct turn *t)
 		end.reply->error_code = end.error_code;
 
 	/* One that was cancelled because its conversation is gone finds nothing to write to. */
-	if (turn_store_end(t, &end) < 0)
+	if (turn_store_end(t, &end) < 0) {
+		if (job->stop == JOB_FENCED)
+			return turn_lose(t);
 		job_forgive(job);
+	}
 	return cancelled ? 0 : job_failure_put(job, &why);
+}
+
+/* Another has it; or this worker ends, and another shall have it. */
+static int
+turn_lose(struct turn *t)
+{
+	struct job	*job = t->job;
+
+	job_forgive(job);
+	t->mine = false;
+	t->state = "running";
+	/* Not to be renewed by a pulse any more. */
+	pulse_leave(&t->pulse);
+	if (job->stop == JOB_DRAINED) {
+		job->masked = true;
+		job->deadline = deadline_ms(TURN_RELEASE_MS);
+		/* If it cannot be said, its lease says it later. */
+		if (store_release(job, &t->key) < 0)
+			job_forgive(job);
+		job->masked = false;
+	} else {
+		/* The job may go on without it. */
+		job->stop = JOB_RUNS;
+	}
+	job->deadline = NEVER;
+	return -1;
 }
 
 const struct message *
@@ -308,7 +407,7 @@ turn_log(const struct turn *t)
 
 	if (!job_log(job, job->fail == FAIL_NONE ? LOG_INFO : LOG_WARN, "turn"))
 		return;
-	log_str("state", t->state);
+	log_str("state", t->mine ? t->state : "lost");
 	log_str("model", t->model);
 	log_int("steps", t->steps);
 	log_int("input_tokens", t->input_tokens);

@@ -8,6 +8,11 @@
  * A turn runs on the fiber and in the arena of its job and does not depend on
  * who listens: the listener is told what happens, may yield, and cannot fail
  * the turn.  What goes wrong is stored with the turn and left on the job.
+ *
+ * It becomes this worker's by turn_begin(), turn_retry() or turn_take(), and then turn_run() brings it to its
+ * end -- unless it is lost on the way: another worker has taken it over (this one was not heard of for
+ * too long), or this worker ends and gives it away.  Then `mine` is false again, nothing more can be
+ * written, and whoever wants to know its end follows it (store_turn(), watch.h).
  */
 #ifndef PARLEY_CHAT_TURN_H
 #define PARLEY_CHAT_TURN_H
@@ -37,14 +42,13 @@ struct turn_listener {
 };
 
 struct turn {
-	/* What is asked for. */
-	struct store_begin	 ask;
 	const struct turn_listener *listener;
 
 	/* How it stands. */
 	struct job		*job;
-	struct turn_key		 key;
-	const char		*state;		/* NULL before it is stored; then as in the contract, section 4 */
+	struct turn_key		 key;		/* conversation and turn are known also when it is not mine */
+	bool			 mine;		/* this worker runs it */
+	const char		*state;		/* while mine, and after: as in the contract, section 4 */
 	struct prompt		 prompt;	/* its messages are the history and this turn's own */
 	int			 room;		/* messages allocated */
 	int			 first;		/* the place of this turn's first message, the user's */
@@ -64,10 +68,20 @@ struct turn {
 };
 
 /*
- * yields.  0: the turn has ended as done or cancelled and is stored so; -1: the job has failed, and the turn,
- * where t->state is not NULL, is stored as failed if the database could be reached at all.
+ * yield.  0: the turn is stored; it is mine and to be run, or (mine false) it waits in the queue, or was known by its
+ * Idempotency-Key.  -1: the job has failed and nothing is stored.  listener and job are set before by the caller.
  */
-int	 turn_run(struct turn *, struct job *);
+int	 turn_begin(struct turn *, const struct store_begin *);
+int	 turn_retry(struct turn *, const char *conversation_id, int turn, const char *key, const char *key_hash);
+/* yields.  One without a worker; handed: it was given to this one. mine false: there was nothing to take. */
+int	 turn_take(struct turn *, const struct turn_key *, bool handed);
+
+/*
+ * yields.  0: the turn has ended as done or cancelled and is stored so.  -1: it is stored as failed (the job
+ * says why), or it is not mine any more (see above): then the job has not failed, its deadline is NEVER, and it may
+ * go on with something else, unless the worker ends (job->stop is still JOB_DRAINED).
+ */
+int	 turn_run(struct turn *);
 
 /* This turn's own messages, the user's first. */
 const struct message *turn_messages(const struct turn *, int *n);

@@ -22,6 +22,7 @@ struct call {
 	bool		 repaired;	/* parameters are a guess at what broken meant */
 	const char	*result;	/* JSON text; NULL: none yet */
 	bool		 is_error;
+	bool		 started;	/* a remote call was sent; whether it was done is not known without a result */
 	const char	*executed_at;	/* RFC 3339, NULL: not yet */
 	int64_t		 duration_ms;
 };

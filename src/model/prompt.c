@@ -25,6 +25,7 @@ static struct {
 
 static void	 system_message(const struct prompt *, struct buf *);
 static void	 assistant(const struct prompt *, int i, const char *model, struct arena *, struct buf *);
+static void	 earlier_write(const struct prompt *, const struct conf *, const char *model, struct arena *, struct buf *);
 static void	 assistant_write(const struct saying *, struct buf *);
 static void	 content_write(const struct message *, const char *note, struct buf *);
 static void	 opaque_write(const struct saying *, struct buf *);
@@ -48,6 +49,8 @@ prompt_messages(const struct prompt *p, const struct conf *conf, const char *mod
 
 		if (m->role == ROLE_USER) {
 			simple(b, "user", m->content);
+			if (m->turn == p->messages[p->nmessages - 1].turn)
+				earlier_write(p, conf, model, a, b);
 			/* A turn that ended before it said anything has its note after the question. */
 			if (note_for(p, i, a) != NULL)
 				simple(b, "assistant", note_for(p, i, a));
@@ -119,6 +122,18 @@ system_message(const struct prompt *p, struct buf *b)
 		buf_printf(b, "%sThe user's local date and time: %s.", instructions->n > 0 ? "\\n\\n" : "", p->local_time);
 	buf_char(b, '"');
 	jw_close(b, '}');
+}
+
+/* What tools have done for this question before it was asked again: done is done, and the model has to know. */
+static void
+earlier_write(const struct prompt *p, const struct conf *conf, const char *model, struct arena *a, struct buf *b)
+{
+	struct prompt	 runs = { .messages = p->earlier, .nmessages = p->nearlier };
+
+	for (int i = 0; i < p->nearlier; i++) {
+		assistant(&runs, i, model, a, b);
+		results_write(&p->earlier[i], conf, b);
+	}
 }
 
 static void

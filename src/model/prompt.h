@@ -24,6 +24,8 @@ struct prompt {
 	struct message	*messages;	/* oldest first, this turn's last */
 	int		 nmessages;
 	int		 oldest_kept;	/* messages before it are left out: a cut at a turn boundary */
+	struct message	*earlier;	/* what tools did in earlier runs of this turn, shown after its question */
+	int		 nearlier;
 	const char	*tools;		/* JSON array of {"type":"function","function":{…}}, NULL: none */
 };
 

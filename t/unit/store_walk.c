@@ -70,7 +70,7 @@ begin(struct job *job, const char *id, const char *content, struct store_begun *
 static int
 end(struct job *job, const struct store_begun *b, const char *state, const char *text)
 {
-	struct message		 m = { .id = id_new(), .index = b->nhistory, .content = text, .raw = "{}", .model = "http://a/v1 m" };
+	struct message		 m = { .id = id_new(), .index = b->nown, .content = text, .raw = "{}", .model = "http://a/v1 m" };
 	struct store_end	 e = { .state = state, .reply = text != NULL ? &m : NULL, .model = "m", .timings = "{}" };
 	int			 rc = store_end(job, &b->key, &e);
 
@@ -85,7 +85,7 @@ walk_begin(struct job *job, struct store_begun *b)
 	struct store_begun	 c;
 
 	ok(begin(job, NULL, "add \"milk\" \\ 'now'", b) == 0, "a turn begins");
-	is_text(b->history[b->nhistory - 1].content, "add \"milk\" \\ 'now'", "the message is as it was");
+	is_text(b->history[b->nhistory].content, "add \"milk\" \\ 'now'", "the message is as it was");
 	ok(b->key.turn == 1 && b->key.run == 1 && b->key.fence == 1, "its key");
 	ok(b->holds[0] == 0 && b->holds[1] == 0, "no model is held back");
 	ok(strstr(b->local_time, "(UTC)") != NULL, "local time");
@@ -119,18 +119,18 @@ walk_calls(struct job *job, struct store_begun *b)
 	calls[1].result = "{\"error\":\"No.\"}";
 	calls[1].is_error = true;
 	ok(store_tool_answer(job, &b->key, 1, 1, &calls[1]) == 0, "a result without running");
-	b->nhistory = 2;
+	b->nown = 2;
 	ok(end(job, b, "done", "Done.") == 0, "the end");
 	ok(end(job, b, "done", "Done.") == 0, "the end said again");
 
-	ok(store_turn(job, b->key.conversation_id, 1, &t) == 0, "the turn is read");
+	ok(store_turn(job, b->key.conversation_id, 1, false, &t) == 0, "the turn is read");
 	is_text(t.state, "done", "its state");
 	ok(t.nmessages == 3 && t.messages[1].ncalls == 2, "its messages and calls");
 	is_text(t.messages[1].calls[0].parameters, "{\"title\":\"Buy \\u006dilk\"}", "parameters are as the model wrote them");
 	is_text(t.messages[1].calls[0].call_id, "c\"1", "the model's id");
 	is_text(t.messages[1].calls[1].broken, "{\"a", "what was broken");
 	is_text(t.messages[1].model, "http://a/v1 m", "who said it");
-	ok(store_turn(job, b->key.conversation_id, 2, &t) < 0, "a turn that is not there");
+	ok(store_turn(job, b->key.conversation_id, 2, false, &t) < 0, "a turn that is not there");
 	failed(job, FAIL_TURN_NOT_FOUND, "... turn_not_found");
 
 	b->key.fence = 9;
@@ -163,15 +163,15 @@ walk_reads(struct job *job, const char *id)
 	ok(cursor != NULL && store_conversations(job, 1, cursor, NULL, page) == 0 && strstr(page->p, id) != NULL, "the next");
 	ok(strstr(page->p, "\"next_cursor\":null") != NULL, "... is the last");
 	buf_clear(page);
-	ok(store_conversation(job, id, 2, NULL, page) == 0 && strstr(page->p, "Done.") != NULL, "a page of messages");
+	ok(store_conversation(job, id, 2, NULL, false, page) == 0 && strstr(page->p, "Done.") != NULL, "a page of messages");
 	cursor = cursor_of(job, page);
 	buf_clear(page);
-	ok(cursor != NULL && store_conversation(job, id, 2, cursor, page) == 0 && strstr(page->p, "milk") != NULL, "older ones");
+	ok(cursor != NULL && store_conversation(job, id, 2, cursor, false, page) == 0 && strstr(page->p, "milk") != NULL, "older ones");
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		ok(store_conversations(job, 1, bad[i], NULL, page) < 0, "no cursor: '%s'", bad[i]);
 		is_text(job->field, "cursor", "... names the field");
 		failed(job, FAIL_VALIDATION_ERROR, "... validation_error");
-		ok(store_conversation(job, id, 1, bad[i], page) < 0, "... of messages");
+		ok(store_conversation(job, id, 1, bad[i], false, page) < 0, "... of messages");
 		failed(job, FAIL_VALIDATION_ERROR, "... validation_error");
 	}
 	buf_clear(page);
@@ -179,7 +179,7 @@ walk_reads(struct job *job, const char *id)
 	ok(store_delete(job, id) == 0, "deleted");
 	ok(store_delete(job, id) < 0, "twice");
 	failed(job, FAIL_CONVERSATION_NOT_FOUND, "... conversation_not_found");
-	ok(store_conversation(job, id, 1, NULL, page) < 0, "read");
+	ok(store_conversation(job, id, 1, NULL, false, page) < 0, "read");
 	failed(job, FAIL_CONVERSATION_NOT_FOUND, "... conversation_not_found");
 	ok(store_rename(job, id, "x", page) < 0, "renamed");
 	failed(job, FAIL_CONVERSATION_NOT_FOUND, "... conversation_not_found");
@@ -252,7 +252,7 @@ walk_away(struct job *job)
 	say("restart");
 	loop_sleep(deadline_ms(300));
 	ok(store_step(job, &b.key, &m, &a) == 0, "a step waits for the database");
-	b.nhistory = 2;
+	b.nown = 2;
 	say("restart");
 	loop_sleep(deadline_ms(300));
 	ok(end(job, &b, "done", "Hi") == 0, "so does the end");

@@ -1,0 +1,271 @@
+/* How a turn becomes this worker's: the first part of store.h. */
+#include "chat/store.h"
+
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "base/uuid.h"
+#include "chat/rows.h"
+#include "io/pg.h"
+#include "run/deadline.h"
+#include "run/job.h"
+
+#define TRIES_MAX	5
+
+/* How long the fate of a begin that got no answer is looked into: a client has to hear something. */
+#define FATE_MS		3000
+#define FATE_PAUSE_MS	100
+
+#define ROWS_BEGUN	ROWS_MESSAGE ", outcome, conversation_id, fence, local_time, holds, left_ms," \
+			" input_tokens, output_tokens"
+
+/* What every statement that loads a turn needs to know. */
+#define LOAD(job)	holds_array(job), pg_num((job), (job)->conf->turn_history_messages), \
+			pg_num((job), (job)->conf->turn_history_tokens)
+
+static int	 begin_ask(struct job *, const struct store_begin *, bool again, struct pg_rows *);
+static bool	 ask_again(struct job *, const struct pg_rows *, int64_t until, int tries, bool *again);
+static int	 begun_read(struct job *, const struct pg_rows *, const char *user, struct store_begun *);
+static int	 begun_outcome(struct job *, const struct pg_rows *, const char *user, struct store_begun *);
+static void	 key_read(const struct pg_rows *, int row, const char *user, struct turn_key *);
+static const char *hold_key(struct job *, const struct conf_model *);
+static const char *holds_array(struct job *);
+
+int
+store_begin(struct job *job, const struct store_begin *in, struct store_begun *out)
+{
+	int64_t		 until = deadline_ms(FATE_MS);
+	struct pg_rows	 rows;
+	bool		 again = false;
+
+	for (int tries = 0; begin_ask(job, in, again, &rows) < 0; tries++) {
+		/* The only value here that PostgreSQL itself judges. */
+		if (strcmp(rows.sqlstate, "22023") == 0) {
+			job_forgive(job);
+			return job_fail_field(job, "time_zone", "This is not a time zone that is known here.");
+		}
+		if (!ask_again(job, &rows, until, tries, &again))
+			return -1;
+	}
+	return begun_read(job, &rows, in->user, out);
+}
+
+/* yields */
+static int
+begin_ask(struct job *job, const struct store_begin *in, bool again, struct pg_rows *rows)
+{
+	static const char *const	 on_busy[] = { "queue", "reject", "interrupt" };
+	const struct conf		*conf = job->conf;
+
+	return pg_query(job, PG_TURN, rows,
+	    "SELECT " ROWS_BEGUN
+	    "  FROM parley.turn_begin($1::text, $2::uuid, $3::uuid, $4::boolean, $5::uuid, $6::text, $7::text,"
+	    "       $8::text, $9::text, $10::text, $11::boolean, $12::text[], $13::int, $14::int, $15::int,"
+	    "       $16::int, $17::int)",
+	    in->user, in->conversation_id, in->new_id, pg_flag(in->create_unknown), in->message_id, in->content,
+	    in->time_zone, on_busy[in->on_busy], in->key, in->key_hash, pg_flag(again), LOAD(job),
+	    pg_num(job, conf->turn_deadline), pg_num(job, conf->limits_user_turns), pg_num(job, conf->limits_queue));
+}
+
+/*
+ * yields.  Two that met in a circle, as a deletion can, or with one key: said again, it goes well.  And
+ * when the connection was lost on the way: the one thing not to do is to store it twice, so the next time asks first.
+ */
+static bool
+ask_again(struct job *job, const struct pg_rows *rows, int64_t until, int tries, bool *again)
+{
+	bool	 met = strcmp(rows->sqlstate, "40P01") == 0 || strcmp(rows->sqlstate, "PF003") == 0;
+
+	*again |= rows->unknown;
+	if (met && tries < TRIES_MAX) {
+		job_forgive(job);
+		return true;
+	}
+	if (!*again || job->fail != FAIL_DATABASE_UNAVAILABLE || now_us() >= until)
+		return false;
+	job_forgive(job);
+	return job_wait(job, deadline_ms(FATE_PAUSE_MS)) == 0 || job->fail == FAIL_NONE;
+}
+
+int
+store_retry(struct job *job, const char *conversation_id, int turn, const char *key, const char *key_hash,
+    struct store_begun *out)
+{
+	int64_t		 until = deadline_ms(FATE_MS);
+	struct pg_rows	 rows;
+	bool		 again = false;
+	char		 id[UUID_TEXT];
+
+	/* Without a key of the client's one of our own finds out about an answer that was lost; see 002-lasting.sql. */
+	if (key == NULL) {
+		uuid_new(id);
+		key = arena_printf(job->arena, " %s", id);
+		key_hash = "";
+	}
+	for (int tries = 0; pg_query(job, PG_TURN, &rows,
+	    "SELECT " ROWS_BEGUN
+	    "  FROM parley.turn_retry($1::text, $2::uuid, $3::int, $4::text, $5::text, $6::text[], $7::int, $8::int,"
+	    "       $9::int, $10::int)",
+	    job->user, conversation_id, pg_num(job, turn), key, key_hash, LOAD(job),
+	    pg_num(job, job->conf->turn_deadline), pg_num(job, job->conf->limits_user_turns)) < 0; tries++)
+		if (!ask_again(job, &rows, until, tries, &again))
+			return -1;
+	return begun_read(job, &rows, job->user, out);
+}
+
+int
+store_load(struct job *job, const struct turn_key *k, struct store_begun *out)
+{
+	struct pg_rows	 rows;
+
+	if (pg_query(job, PG_TURN, &rows,
+	    "SELECT " ROWS_BEGUN
+	    "  FROM parley.turn_load($1::text, $2::uuid, $3::int, $4::bigint, $5::text[], $6::int, $7::int)",
+	    k->user, k->conversation_id, pg_num(job, k->turn), pg_num(job, k->fence), LOAD(job)) < 0)
+		return -1;
+	return begun_read(job, &rows, k->user, out);
+}
+
+int
+store_take(struct job *job, const struct turn_key *k, bool take_next, struct store_begun *out)
+{
+	const struct conf	*conf = job->conf;
+	struct pg_rows		 rows;
+
+	if (pg_query(job, PG_TURN, &rows,
+	    "SELECT " ROWS_BEGUN
+	    "  FROM parley.turn_take($1::text, $2::uuid, $3::int, $4::bigint, $5::int, $6::int, $7::boolean, $8::int,"
+	    "       $9::text[], $10::int, $11::int)",
+	    k->user, k->conversation_id, pg_num(job, k->turn), pg_num(job, k->fence),
+	    pg_num(job, conf->turn_lease), pg_num(job, conf->turn_max_attempts), pg_flag(take_next),
+	    pg_num(job, conf->turn_deadline), LOAD(job)) < 0)
+		return -1;
+	return begun_read(job, &rows, k->user, out);
+}
+
+/* -- what was answered -- */
+
+static int
+begun_read(struct job *job, const struct pg_rows *rows, const char *user, struct store_begun *out)
+{
+	int	 last = rows->n - 1, first = last;
+
+	memset(out, 0, sizeof *out);
+	/* No rows at all: the fence is another's. */
+	if (last < 0) {
+		out->got = STORE_GONE;
+		return 0;
+	}
+	if (strcmp(pg_text(rows, last, "outcome"), "begun") != 0)
+		return begun_outcome(job, rows, user, out);
+
+	out->got = STORE_BEGUN;
+	key_read(rows, last, user, &out->key);
+	out->history = arena_array(job->arena, struct message, rows->n);
+	for (int i = 0; i < rows->n; i++)
+		if (rows_message(job, rows, i, &out->history[i]) < 0)
+			return -1;
+	while (first > 0 && out->history[first - 1].turn == out->key.turn && out->history[first - 1].run == out->key.run)
+		first--;
+	out->nown = rows->n - first;
+	while (out->nearlier < first && out->history[first - 1 - out->nearlier].turn == out->key.turn)
+		out->nearlier++;
+	out->nhistory = first - out->nearlier;
+
+	out->local_time = pg_text(rows, last, "local_time");
+	out->left_ms = pg_int(rows, last, "left_ms");
+	out->input_tokens = pg_int(rows, last, "input_tokens");
+	out->output_tokens = pg_int(rows, last, "output_tokens");
+	out->holds = arena_array(job->arena, int64_t, job->conf->nmodels);
+	rows_array_ints(pg_text(rows, last, "holds"), out->holds, job->conf->nmodels);
+	return 0;
+}
+
+/* One row that says why it is not the caller's. */
+static int
+begun_outcome(struct job *job, const struct pg_rows *rows, const char *user, struct store_begun *out)
+{
+	static const struct {
+		const char	*word;
+		enum fail	 fail;
+	} refusals[] = {
+		{ "not_found", FAIL_CONVERSATION_NOT_FOUND },
+		{ "turn_not_found", FAIL_TURN_NOT_FOUND },
+		{ "not_retryable", FAIL_TURN_NOT_RETRYABLE },
+		{ "mismatch", FAIL_IDEMPOTENCY_MISMATCH },
+		{ "rate_limited", FAIL_RATE_LIMITED },
+		{ "queue_full", FAIL_QUEUE_FULL },
+		{ "busy", FAIL_CONVERSATION_BUSY },
+	};
+	const char	*word = pg_text(rows, 0, "outcome");
+
+	if (strcmp(word, "gone") == 0 || strcmp(word, "ended") == 0) {
+		out->got = *word == 'g' ? STORE_GONE : STORE_ENDED;
+		key_read(rows, 0, user, &out->next);
+		return 0;
+	}
+	key_read(rows, 0, user, &out->key);
+	if (strcmp(word, "queued") == 0 || strcmp(word, "known") == 0) {
+		out->got = STORE_ELSEWHERE;
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+		if (strcmp(word, refusals[i].word) != 0)
+			continue;
+		/* Which conversation and turn are in the way, where that is known. */
+		if (out->key.turn != 0) {
+			memcpy(job->conversation_id, out->key.conversation_id, sizeof job->conversation_id);
+			job->turn = out->key.turn;
+		}
+		return job_fail(job, refusals[i].fail, NULL);
+	}
+	job_detail(job, "outcome %s", word);
+	return job_fail(job, FAIL_INTERNAL_ERROR, NULL);
+}
+
+static void
+key_read(const struct pg_rows *rows, int row, const char *user, struct turn_key *k)
+{
+	const char	*id = pg_text(rows, row, "conversation_id");
+
+	k->user = user;
+	if (id != NULL)
+		memccpy(k->conversation_id, id, '\0', sizeof k->conversation_id);
+	k->turn = (int)pg_int(rows, row, "turn");
+	k->run = (int)pg_int(rows, row, "run");
+	k->fence = pg_int(rows, row, "fence");
+}
+
+/* -- holds -- */
+
+static const char *
+hold_key(struct job *job, const struct conf_model *m)
+{
+	return arena_printf(job->arena, "hold:%s %s", m->base_url, m->model);
+}
+
+/* What model_holds() wants to know of each model. */
+static const char *
+holds_array(struct job *job)
+{
+	struct buf	*b = buf_new(job->arena);
+
+	for (int i = 0; i < job->conf->nmodels; i++) {
+		const char	*name = hold_key(job, &job->conf->models[i]);
+
+		rows_array_add(b, name, strlen(name));
+	}
+	return rows_array_end(b);
+}
+
+int
+store_hold(struct job *job, int model, int64_t ms)
+{
+	const struct conf_model	*m = &job->conf->models[model];
+	struct pg_rows		 rows;
+
+	return pg_query(job, PG_TURN, &rows, "SELECT parley.fact_set($1::text, '', $2::bigint)",
+	    hold_key(job, m), pg_num(job, ms));
+}
