@@ -1,11 +1,13 @@
 -- Five tools that keep a user's tasks, and the tables under them.
-CREATE SCHEMA tasks AUTHORIZATION parley_owner;
+--
+-- Applied over itself whenever it has changed: the tasks stay, and so does who may execute which tool.
+CREATE SCHEMA IF NOT EXISTS tasks AUTHORIZATION parley_owner;
 SET LOCAL ROLE parley_owner;
 
 COMMENT ON SCHEMA tasks IS 'The tasks of users: what the task tools work on.';
 GRANT USAGE ON SCHEMA tasks TO parley_tool;
 
-CREATE TABLE tasks.counters (
+CREATE TABLE IF NOT EXISTS tasks.counters (
 	user_id		text COLLATE "C" PRIMARY KEY,
 	last_id		bigint NOT NULL
 ) WITH (fillfactor = 50);
@@ -14,7 +16,7 @@ COMMENT ON COLUMN tasks.counters.user_id IS 'Whose it is.';
 COMMENT ON COLUMN tasks.counters.last_id IS 'The number of the newest task.';
 
 -- The key is also the index for "newest first".
-CREATE TABLE tasks.tasks (
+CREATE TABLE IF NOT EXISTS tasks.tasks (
 	user_id		text COLLATE "C" NOT NULL,
 	id		bigint NOT NULL,
 	title		text NOT NULL CHECK (char_length(title) BETWEEN 1 AND 255),
@@ -35,18 +37,20 @@ COMMENT ON COLUMN tasks.tasks.updated_at IS 'When it was last changed.';
 
 ALTER TABLE tasks.counters ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tasks.counters FORCE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS own_rows ON tasks.counters;
 CREATE POLICY own_rows ON tasks.counters USING (user_id = nullif(current_setting('parley.user_id', true), ''));
 ALTER TABLE tasks.tasks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tasks.tasks FORCE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS own_rows ON tasks.tasks;
 CREATE POLICY own_rows ON tasks.tasks USING (user_id = nullif(current_setting('parley.user_id', true), ''));
 GRANT SELECT, INSERT, UPDATE, DELETE ON tasks.counters, tasks.tasks TO parley_tool;
 
-CREATE FUNCTION tasks.who() RETURNS text
+CREATE OR REPLACE FUNCTION tasks.who() RETURNS text
 LANGUAGE sql STABLE
 RETURN current_setting('parley.user_id');
 COMMENT ON FUNCTION tasks.who IS 'The user the tool runs for.';
 
-CREATE FUNCTION tasks.clean_title(p_title text) RETURNS text
+CREATE OR REPLACE FUNCTION tasks.clean_title(p_title text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
 	v_title text := regexp_replace(coalesce(p_title, ''), '^\s+|\s+$', '', 'g');
@@ -61,7 +65,7 @@ END
 $$;
 COMMENT ON FUNCTION tasks.clean_title IS 'A title without the white space around it; raises what is wrong with it.';
 
-CREATE FUNCTION tasks.clean_description(p_description text) RETURNS text
+CREATE OR REPLACE FUNCTION tasks.clean_description(p_description text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
 	IF char_length(p_description) > 5000 THEN
@@ -72,19 +76,19 @@ END
 $$;
 COMMENT ON FUNCTION tasks.clean_description IS 'A description; raises what is wrong with it.';
 
-CREATE FUNCTION tasks.task_json(p tasks.tasks) RETURNS json
+CREATE OR REPLACE FUNCTION tasks.task_json(p tasks.tasks) RETURNS json
 LANGUAGE sql STABLE
 RETURN json_build_object('id', p.id, 'title', p.title, 'description', p.description, 'status', p.status,
     'created_at', to_char(p.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     'updated_at', to_char(p.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'));
 COMMENT ON FUNCTION tasks.task_json IS 'A task as the model sees it.';
 
-CREATE FUNCTION tasks.result(p tasks.tasks, p_status text) RETURNS json
+CREATE OR REPLACE FUNCTION tasks.result(p tasks.tasks, p_status text) RETURNS json
 LANGUAGE sql STABLE
 RETURN json_build_object('task_id', p.id, 'status', p_status, 'title', p.title, 'task', tasks.task_json(p));
 COMMENT ON FUNCTION tasks.result IS 'What a tool says of the one task it worked on.';
 
-CREATE FUNCTION tasks.find(p_id bigint) RETURNS tasks.tasks
+CREATE OR REPLACE FUNCTION tasks.find(p_id bigint) RETURNS tasks.tasks
 LANGUAGE plpgsql AS $$
 DECLARE
 	v_task tasks.tasks;
@@ -103,7 +107,7 @@ COMMENT ON FUNCTION tasks.find IS 'A task of the user, locked; raises that there
 
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tasks TO parley_tool;
 
-CREATE FUNCTION tools.add_task(title text, description text DEFAULT NULL) RETURNS json
+CREATE OR REPLACE FUNCTION tools.add_task(title text, description text DEFAULT NULL) RETURNS json
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -126,7 +130,7 @@ COMMENT ON FUNCTION tools.add_task IS
 @param title What is to be done, 1 to 255 characters.
 @param description More about it, at most 5000 characters.';
 
-CREATE FUNCTION tools.list_tasks(status text DEFAULT 'all') RETURNS json
+CREATE OR REPLACE FUNCTION tools.list_tasks(status text DEFAULT 'all') RETURNS json
 LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 DECLARE
@@ -164,7 +168,7 @@ COMMENT ON FUNCTION tools.list_tasks IS
 @read_only
 @param status (all|pending|completed) Which tasks: all of them, those not yet done, or those done.';
 
-CREATE FUNCTION tools.update_task(task_id bigint, title text DEFAULT NULL, description text DEFAULT NULL) RETURNS json
+CREATE OR REPLACE FUNCTION tools.update_task(task_id bigint, title text DEFAULT NULL, description text DEFAULT NULL) RETURNS json
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -193,7 +197,7 @@ COMMENT ON FUNCTION tools.update_task IS
 @param title The new title, 1 to 255 characters.
 @param description The new description, at most 5000 characters; empty removes it.';
 
-CREATE FUNCTION tools.complete_task(task_id bigint) RETURNS json
+CREATE OR REPLACE FUNCTION tools.complete_task(task_id bigint) RETURNS json
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -213,7 +217,7 @@ COMMENT ON FUNCTION tools.complete_task IS
 @idempotent
 @param task_id The number of the task, as list_tasks gives it.';
 
-CREATE FUNCTION tools.delete_task(task_id bigint) RETURNS json
+CREATE OR REPLACE FUNCTION tools.delete_task(task_id bigint) RETURNS json
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE

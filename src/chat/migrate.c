@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -14,51 +15,53 @@
 
 #define TRIES_MAX	20	/* roles are the cluster's: another database may be migrated at this moment */
 #define LOCK_KEY	"7236853120871"	/* any number that is ours */
+#define LOCK_WAIT	"800ms"	/* below PostgreSQL's deadlock_timeout: it is we who give way, not a worker */
 
-enum applied { APPLIED, WAS_APPLIED, AGAIN, FAILED };
+enum outcome { DONE, AGAIN, FAILED };
+enum state { THERE, NEW, CHANGED };
 
-struct migration {
-	const char	*name;
+struct file {
+	char		*name;
 	struct buf	 text;
 	char		 sha256[65];
+	enum state	 state;	/* what the ledger says of it */
+};
+
+struct migration {
+	PGconn		*pg;
+	FILE		*out;
+	struct file	*files;	/* in their order */
+	int		 n;
+	bool		 last;	/* the last try: whatever it is, say it */
 };
 
 static PGconn	*migrate_connect(const char *, FILE *);
+static int	 files_read(struct migration *, const char *);
+static void	 files_free(struct migration *);
 static int	 file_wanted(const struct dirent *);
 static int	 file_order(const struct dirent **, const struct dirent **);
-static int	 file_apply(PGconn *, const char *, const char *, FILE *);
-static int	 file_read(const char *, struct migration *, FILE *);
+static int	 file_read(struct file *, const char *, FILE *);
 static void	 sha256_hex(const struct buf *, char [65]);
-static enum applied migration_try(PGconn *, const struct migration *, FILE *);
-static enum applied migration_end(PGconn *, enum applied, const struct migration *, FILE *);
-static enum applied ledger_look(PGconn *, const struct migration *, FILE *);
-static enum applied sql_failed(const PGresult *, const struct migration *, FILE *);
+static int	 migrate_all(struct migration *);
+static enum outcome migrate_try(const struct migration *);
+static enum outcome ledger_lock(const struct migration *);
+static enum outcome ledger_look(const struct migration *, struct file *);
+static enum outcome file_apply(const struct migration *, struct file *);
+static enum outcome sql_outcome(const struct migration *, const char *, PGresult *);
+static bool	 error_passes(const PGresult *);
 static PGresult	*sql(PGconn *, const char *);
 static PGresult	*sql_with(PGconn *, const char *, const char *, const char *);
 
 int
 migrate_run(const char *url, const char *dir, FILE *out)
 {
-	struct dirent	**files;
-	PGconn		*pg;
-	int		 n, rc = 0;
+	struct migration	 m = { .out = out };
+	int			 rc = -1;
 
-	if ((n = scandir(dir, &files, file_wanted, file_order)) < 0) {
-		fprintf(out, "%s: %s\n", dir, strerror(errno));
-		return -1;
-	}
-	if (n == 0)
-		fprintf(out, "%s: there is no .sql file\n", dir);
-	rc = n == 0 ? -1 : 0;
-	if ((pg = migrate_connect(url, out)) == NULL)
-		rc = -1;
-	for (int i = 0; i < n; i++) {
-		if (rc == 0)
-			rc = file_apply(pg, dir, files[i]->d_name, out);
-		free(files[i]);
-	}
-	free(files);
-	PQfinish(pg);
+	if (files_read(&m, dir) == 0 && (m.pg = migrate_connect(url, out)) != NULL)
+		rc = migrate_all(&m);
+	PQfinish(m.pg);
+	files_free(&m);
 	return rc;
 }
 
@@ -77,6 +80,44 @@ migrate_connect(const char *url, FILE *out)
 }
 
 static int
+files_read(struct migration *m, const char *dir)
+{
+	struct dirent	**found;
+	int		  rc = 0;
+
+	if ((m->n = scandir(dir, &found, file_wanted, file_order)) < 0) {
+		fprintf(m->out, "%s: %s\n", dir, strerror(errno));
+		m->n = 0;
+		return -1;
+	}
+	if (m->n == 0) {
+		fprintf(m->out, "%s: there is no .sql file\n", dir);
+		rc = -1;
+	}
+	if ((m->files = calloc((size_t)m->n + 1, sizeof *m->files)) == NULL)
+		abort();
+	for (int i = 0; i < m->n; i++) {
+		if ((m->files[i].name = strdup(found[i]->d_name)) == NULL)
+			abort();
+		if (rc == 0)
+			rc = file_read(&m->files[i], dir, m->out);
+		free(found[i]);
+	}
+	free(found);
+	return rc;
+}
+
+static void
+files_free(struct migration *m)
+{
+	for (int i = 0; i < m->n; i++) {
+		free(m->files[i].name);
+		buf_free(&m->files[i].text);
+	}
+	free(m->files);
+}
+
+static int
 file_wanted(const struct dirent *d)
 {
 	size_t	 n = strlen(d->d_name);
@@ -92,49 +133,25 @@ file_order(const struct dirent **a, const struct dirent **b)
 }
 
 static int
-file_apply(PGconn *pg, const char *dir, const char *name, FILE *out)
+file_read(struct file *file, const char *dir, FILE *out)
 {
-	struct migration	 m = { .name = name };
-	struct buf		 path = { 0 };
-	enum applied		 how = FAILED;
+	struct buf	 path = { 0 };
+	FILE		*f;
+	char		 part[4096];
+	size_t		 n;
+	bool		 bad;
 
-	buf_printf(&path, "%s/%s", dir, name);
-	if (file_read(buf_text(&path), &m, out) == 0) {
-		for (int i = 0; i < TRIES_MAX; i++) {
-			PQclear(sql(pg, "BEGIN"));
-			how = migration_end(pg, migration_try(pg, &m, out), &m, out);
-			if (how != AGAIN)
-				break;
-			nanosleep(&(struct timespec){ .tv_nsec = 50000000L * (i + 1) }, NULL);
-		}
-	}
-	if (how == AGAIN)
-		fprintf(out, "%s: the roles are being changed by others all the time; try again later\n", name);
-	if (how == APPLIED)
-		fprintf(out, "%s: applied\n", name);
-	buf_free(&path);
-	buf_free(&m.text);
-	if (how == WAS_APPLIED)
-		fprintf(out, "%s: already there\n", name);
-	return how == APPLIED || how == WAS_APPLIED ? 0 : -1;
-}
-
-static int
-file_read(const char *path, struct migration *m, FILE *out)
-{
-	FILE	*f = fopen(path, "r");
-	char	 part[4096];
-	size_t	 n;
-	int	 bad;
-
+	buf_printf(&path, "%s/%s", dir, file->name);
+	f = fopen(buf_text(&path), "r");
 	while (f != NULL && (n = fread(part, 1, sizeof part, f)) > 0)
-		buf_add(&m->text, part, n);
+		buf_add(&file->text, part, n);
 	bad = f == NULL || ferror(f);
 	if (bad)
-		fprintf(out, "%s: %s\n", path, strerror(errno));
+		fprintf(out, "%s: %s\n", buf_text(&path), strerror(errno));
 	if (f != NULL)
 		fclose(f);
-	sha256_hex(&m->text, m->sha256);
+	sha256_hex(&file->text, file->sha256);
+	buf_free(&path);
 	return bad ? -1 : 0;
 }
 
@@ -149,47 +166,58 @@ sha256_hex(const struct buf *text, char hex[65])
 		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 }
 
-/* Inside a transaction of its own. */
-static enum applied
-migration_try(PGconn *pg, const struct migration *m, FILE *out)
+static int
+migrate_all(struct migration *m)
 {
-	PGresult	*res;
-	enum applied	 how;
+	static const char *const said[] = {
+		[THERE] = "already there", [NEW] = "applied", [CHANGED] = "applied again",
+	};
+	enum outcome		 outcome = AGAIN;
 
-	if ((how = ledger_look(pg, m, out)) != APPLIED)
-		return how;
-	res = sql(pg, buf_text(&m->text));
-	how = sql_failed(res, m, out);
-	PQclear(res);
-	if (how != APPLIED)
-		return how;
-	res = sql_with(pg, "INSERT INTO parley.migrations (name, sha256) VALUES ($1, $2)", m->name, m->sha256);
-	how = sql_failed(res, m, out);
-	PQclear(res);
-	return how;
+	for (int i = 1; outcome == AGAIN; i++) {
+		m->last = i == TRIES_MAX;
+		if ((outcome = migrate_try(m)) == AGAIN)
+			nanosleep(&(struct timespec){ .tv_nsec = 50000000L * i }, NULL);
+	}
+	if (outcome != DONE)
+		return -1;
+
+	/* Not before: until the commit nothing has happened. */
+	for (int i = 0; i < m->n; i++)
+		fprintf(m->out, "%s: %s\n", m->files[i].name, said[m->files[i].state]);
+	return 0;
 }
 
-static enum applied
-migration_end(PGconn *pg, enum applied how, const struct migration *m, FILE *out)
+/* One transaction: who works meanwhile sees the old tables with the old functions, or the new with the new. */
+static enum outcome
+migrate_try(const struct migration *m)
 {
-	PGresult	*res = sql(pg, how == APPLIED ? "COMMIT" : "ROLLBACK");
+	enum outcome	 outcome;
 
-	if (how == APPLIED)
-		how = sql_failed(res, m, out);
-	PQclear(res);
-	return how;
+	outcome = sql_outcome(m, "BEGIN", sql(m->pg, "BEGIN ISOLATION LEVEL READ COMMITTED"));
+	if (outcome == DONE)
+		outcome = ledger_lock(m);
+	for (int i = 0; i < m->n && outcome == DONE; i++) {
+		outcome = ledger_look(m, &m->files[i]);
+		if (outcome == DONE && m->files[i].state != THERE)
+			outcome = file_apply(m, &m->files[i]);
+	}
+	if (outcome == DONE)
+		return sql_outcome(m, "COMMIT", sql(m->pg, "COMMIT"));
+	PQclear(sql(m->pg, "ROLLBACK"));
+	return outcome;
 }
 
-/* APPLIED: go on and apply it. */
-static enum applied
-ledger_look(PGconn *pg, const struct migration *m, FILE *out)
+static enum outcome
+ledger_lock(const struct migration *m)
 {
-	PGresult	*res;
-	enum applied	 how;
-
-	/* One at a time, here and on other machines; the lock ends with the transaction. */
-	res = sql(pg,
+	/*
+	 * One at a time, here and on other machines; the lock ends with the transaction.  For locks
+	 * of tables nobody waits long: all workers would stand in the line behind us.
+	 */
+	return sql_outcome(m, "parley.migrations", sql(m->pg,
 	    "SELECT pg_catalog.pg_advisory_xact_lock(" LOCK_KEY ");"
+	    "SET LOCAL lock_timeout = '" LOCK_WAIT "';"
 	    "DO $$ BEGIN IF pg_catalog.to_regclass('parley.migrations') IS NULL THEN"
 	    "	CREATE SCHEMA IF NOT EXISTS parley;"
 	    "	CREATE TABLE parley.migrations ("
@@ -198,43 +226,76 @@ ledger_look(PGconn *pg, const struct migration *m, FILE *out)
 	    "	COMMENT ON COLUMN parley.migrations.name IS 'The name of the file.';"
 	    "	COMMENT ON COLUMN parley.migrations.sha256 IS 'What it held.';"
 	    "	COMMENT ON COLUMN parley.migrations.applied_at IS 'When it was applied.';"
-	    "END IF; END $$");
-	how = sql_failed(res, m, out);
-	PQclear(res);
-	if (how != APPLIED)
-		return how;
-
-	res = sql_with(pg, "SELECT sha256 = $2 FROM parley.migrations WHERE name = $1", m->name, m->sha256);
-	how = sql_failed(res, m, out);
-	if (how == APPLIED && PQntuples(res) > 0)
-		how = *PQgetvalue(res, 0, 0) == 't' ? WAS_APPLIED : FAILED;
-	if (how == FAILED && PQntuples(res) > 0)
-		fprintf(out, "%s: was changed after it had been applied; changes belong in a new file\n", m->name);
-	PQclear(res);
-	return how;
+	    "END IF; END $$"));
 }
 
-/* APPLIED: it has not failed. */
-static enum applied
-sql_failed(const PGresult *res, const struct migration *m, FILE *out)
+static enum outcome
+ledger_look(const struct migration *m, struct file *file)
 {
-	/* Two databases of a cluster that make or change the same role: it passes. */
-	static const char *const passing[] = { "40P01", "40001", "23505", "42710", "42P06" };
-	ExecStatusType		 status = PQresultStatus(res);
-	const char		*state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-	const char		*context = PQresultErrorField(res, PG_DIAG_CONTEXT);
+	PGresult	*res;
+
+	res = sql_with(m->pg, "SELECT sha256 = $2 FROM parley.migrations WHERE name = $1", file->name, file->sha256);
+	if (PQntuples(res) == 0)
+		file->state = NEW;
+	else
+		file->state = *PQgetvalue(res, 0, 0) == 't' ? THERE : CHANGED;
+
+	/* Tables are not made twice; what a word names can be applied over itself. */
+	if (file->state == CHANGED && isdigit((unsigned char)file->name[0])) {
+		fprintf(m->out, "%s: was changed after it had been applied; changes belong in a new file\n", file->name);
+		PQclear(res);
+		return FAILED;
+	}
+	return sql_outcome(m, file->name, res);
+}
+
+static enum outcome
+file_apply(const struct migration *m, struct file *file)
+{
+	enum outcome	 outcome;
+
+	if ((outcome = sql_outcome(m, file->name, sql(m->pg, buf_text(&file->text)))) != DONE)
+		return outcome;
+	return sql_outcome(m, file->name, sql_with(m->pg,
+	    "INSERT INTO parley.migrations AS m (name, sha256) VALUES ($1, $2)"
+	    " ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, applied_at = excluded.applied_at",
+	    file->name, file->sha256));
+}
+
+/* Says what went wrong, with the name of what was being done; takes the result. */
+static enum outcome
+sql_outcome(const struct migration *m, const char *name, PGresult *res)
+{
+	ExecStatusType	 status = PQresultStatus(res);
+	const char	*context = PQresultErrorField(res, PG_DIAG_CONTEXT);
+	enum outcome	 outcome = FAILED;
 
 	if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK || status == PGRES_EMPTY_QUERY)
-		return APPLIED;
+		outcome = DONE;
+	else if (!m->last && error_passes(res))
+		outcome = AGAIN;
+	else
+		fprintf(m->out, "%s: %s%s%s", name, PQresultErrorMessage(res), context != NULL ? context : "",
+		    context != NULL ? "\n" : "");
+	PQclear(res);
+	return outcome;
+}
+
+static bool
+error_passes(const PGresult *res)
+{
+	/*
+	 * Two databases of a cluster make or change the same role (40001, 23505, 42710, 42P06),
+	 * or a worker holds the table (40P01, 55P03).
+	 */
+	static const char *const passing[] = { "40P01", "40001", "23505", "42710", "42P06", "55P03" };
+	const char		*state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+
 	for (size_t i = 0; state != NULL && i < sizeof passing / sizeof passing[0]; i++)
 		if (strcmp(state, passing[i]) == 0)
-			return AGAIN;
+			return true;
 	/* This one has no code of its own. */
-	if (strstr(PQresultErrorMessage(res), "tuple concurrently updated") != NULL)
-		return AGAIN;
-	fprintf(out, "%s: %s%s%s", m->name, PQresultErrorMessage(res), context != NULL ? context : "",
-	    context != NULL ? "\n" : "");
-	return FAILED;
+	return strstr(PQresultErrorMessage(res), "tuple concurrently updated") != NULL;
 }
 
 static PGresult *

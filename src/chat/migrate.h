@@ -1,10 +1,14 @@
 /*
  * migrate -- brings a database to the schema of this program: parleyctl migrate.
  *
- * The files of a folder are applied in their order: 001-….sql, 002-….sql, then those without a number by name.
- * Each is one transaction under an advisory lock, and is recorded in
- * parley.migrations with its SHA-256: running it again, or from two machines at once, is safe.  A
- * file that was changed after it was applied is an error, never applied again.
+ * The files of a folder are applied in their order.  Those whose names begin with a digit (001-core.sql)
+ * come first: tables, each applied once; one that was changed after it was applied is
+ * an error.  Those named by a word (turns.sql) hold functions, and what else can be applied over
+ * itself: they are applied again whenever their content is another.
+ *
+ * All of it is one transaction under an advisory lock, and is recorded in parley.migrations with the
+ * SHA-256 of each file: running it again, or from two machines at once, is safe, workers that
+ * run meanwhile never see a part of it, and where one file fails none was applied.
  *
  * For command-line programs: it blocks.
  */

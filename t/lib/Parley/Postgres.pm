@@ -133,7 +133,7 @@ $$;
 SQL
 }
 
-# Through parleyctl where it has been built, else file by file.
+# Through parleyctl where it has been built, else all files in one transaction, as it does.
 sub migrate {
 	my ($self, $db) = @_;
 	my ($ctl) = grep { defined && -x } $ENV{PARLEYCTL}, './parleyctl', "$ROOT/parleyctl";
@@ -146,10 +146,9 @@ sub migrate {
 		return $out;
 	}
 	my $url = $self->url('postgres', $db);
-	for my $file (sort glob("$self->{schema}/[0-9]*.sql"), glob("$self->{schema}/[a-z]*.sql")) {
-		my $out = `'$self->{bin}/psql' -Xq1 -v ON_ERROR_STOP=1 -d '$url' -f '$file' 2>&1 >/dev/null`;
-		die "$file: $out" if $?;
-	}
+	my $files = join ' ', map { "-f '$_'" } sort glob "$self->{schema}/*.sql";
+	my $out = `'$self->{bin}/psql' -Xq1 -v ON_ERROR_STOP=1 -d '$url' $files 2>&1 >/dev/null`;
+	die "$self->{schema}: $out" if $?;
 	return '';
 }
 
