@@ -1,4 +1,3 @@
-#include <glob.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include "auth/token.h"
 #include "base/buf.h"
 #include "base/conf.h"
+#include "chat/migrate.h"
 #include "ctl.h"
 
 #define CONNECT_SECONDS	"5"
@@ -260,34 +260,28 @@ check_isolation(PGconn *pg)
 		good("database: row level security is forced on all tables of users");
 }
 
-/* Every file of the directory must be in the list of what was applied. */
+/* Every file of the directory must be in the list of what was applied, as it is now. */
 static void
 check_schema(PGconn *pg, const char *dir)
 {
 	struct buf	 missing = { 0 };
-	char		 pattern[4096], value[256];
-	glob_t		 found = { 0 };
+	char		*text = NULL;
+	size_t		 size = 0;
+	FILE		*out = open_memstream(&text, &size);
+	int		 n;
 
-	snprintf(pattern, sizeof pattern, "%s/*.sql", dir);
-	if (glob(pattern, 0, NULL, &found) != 0)
-		bad("database: there are no SQL files in %s: name their directory with --schema", dir);
-	else if (ask(pg, "SELECT count(*) FROM parley.migrations", value) != NULL) {
-		for (size_t i = 0; i < found.gl_pathc; i++) {
-			const char	*name = strrchr(found.gl_pathv[i], '/') + 1;
-			PGresult	*res = PQexecParams(pg, "SELECT FROM parley.migrations WHERE name = $1", 1, NULL,
-			    &name, NULL, NULL, 0);
-
-			if (PQntuples(res) != 1)
-				buf_printf(&missing, "%s%s", missing.n > 0 ? ", " : "", name);
-			PQclear(res);
-		}
-		if (missing.n > 0)
-			bad("database: %s not applied: run `parleyctl migrate`", buf_text(&missing));
-		else
-			good("database: all %zu files of %s are applied", found.gl_pathc, dir);
-	}
-	globfree(&found);
+	if (out == NULL)
+		abort();
+	n = migrate_missing(pg, dir, &missing, out);
+	fclose(out);
+	if (n < 0)
+		bad("database: %s: run `parleyctl migrate`, or name the directory of its files with --schema", one_line(text));
+	else if (missing.n > 0)
+		bad("database: %s not applied: run `parleyctl migrate`", buf_text(&missing));
+	else
+		good("database: all %d files of %s are applied", n, dir);
 	buf_free(&missing);
+	free(text);
 }
 
 static void

@@ -104,6 +104,11 @@ subtest 'check' => sub {
 	system "cp '$schema'/*.sql '$dir/more/' && echo 'SELECT 1;' > '$dir/more/099-new.sql'";
 	($status, $out) = ctl(\%env, 'check', '--schema', "$dir/more");
 	like $out, qr/^FAIL database: 099-new\.sql not applied/m, 'a file that was not applied';
+	system "rm '$dir/more/099-new.sql' && echo '-- more' >> '$dir/more/tools.sql'";
+	($status, $out) = ctl(\%env, 'check', '--schema', "$dir/more");
+	like $out, qr/^FAIL database: tools\.sql not applied/m, 'a file that was applied as it was before';
+	($status, $out) = ctl(\%env, 'check', '--schema', "$dir/nowhere");
+	like $out, qr/^FAIL database: .*nowhere: No such file/m, 'no such folder';
 };
 
 require File::Path;

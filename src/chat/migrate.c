@@ -46,7 +46,7 @@ static int	 migrate_all(struct migration *);
 static enum outcome migrate_try(const struct migration *);
 static enum outcome ledger_lock(const struct migration *);
 static enum outcome ledger_look(const struct migration *, struct file *);
-static enum outcome file_apply(const struct migration *, struct file *);
+static enum outcome file_apply(const struct migration *, const struct file *);
 static enum outcome sql_outcome(const struct migration *, const char *, PGresult *);
 static bool	 error_passes(const PGresult *);
 static PGresult	*sql(PGconn *, const char *);
@@ -63,6 +63,24 @@ migrate_run(const char *url, const char *dir, FILE *out)
 	PQfinish(m.pg);
 	files_free(&m);
 	return rc;
+}
+
+int
+migrate_missing(PGconn *pg, const char *dir, struct buf *names, FILE *out)
+{
+	struct migration	 m = { .pg = pg, .out = out, .last = true };
+	int			 rc = files_read(&m, dir);
+
+	for (int i = 0; i < m.n && rc == 0; i++) {
+		struct file	*file = &m.files[i];
+
+		if (ledger_look(&m, file) != DONE)
+			rc = -1;
+		else if (file->state != THERE)
+			buf_printf(names, "%s%s", names->n > 0 ? ", " : "", file->name);
+	}
+	files_free(&m);
+	return rc < 0 ? -1 : m.n;
 }
 
 static PGconn *
@@ -239,21 +257,19 @@ ledger_look(const struct migration *m, struct file *file)
 		file->state = NEW;
 	else
 		file->state = *PQgetvalue(res, 0, 0) == 't' ? THERE : CHANGED;
-
-	/* Tables are not made twice; what a word names can be applied over itself. */
-	if (file->state == CHANGED && isdigit((unsigned char)file->name[0])) {
-		fprintf(m->out, "%s: was changed after it had been applied; changes belong in a new file\n", file->name);
-		PQclear(res);
-		return FAILED;
-	}
 	return sql_outcome(m, file->name, res);
 }
 
 static enum outcome
-file_apply(const struct migration *m, struct file *file)
+file_apply(const struct migration *m, const struct file *file)
 {
 	enum outcome	 outcome;
 
+	/* Tables are not made twice; what a word names can be applied over itself. */
+	if (file->state == CHANGED && isdigit((unsigned char)file->name[0])) {
+		fprintf(m->out, "%s: was changed after it had been applied; changes belong in a new file\n", file->name);
+		return FAILED;
+	}
 	if ((outcome = sql_outcome(m, file->name, sql(m->pg, buf_text(&file->text)))) != DONE)
 		return outcome;
 	return sql_outcome(m, file->name, sql_with(m->pg,

@@ -17,7 +17,14 @@
 
 #include <stdio.h>
 
+#include <libpq-fe.h>
+
+struct buf;
+
 /* One line for each file applied, and for what went wrong.  -1: something did. */
 int	 migrate_run(const char *url, const char *dir, FILE *out);
+
+/* The names of the files that a database lacks, or has as they were before; how many files there are, or -1. */
+int	 migrate_missing(PGconn *, const char *dir, struct buf *names, FILE *out);
 
 #endif
