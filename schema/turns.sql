@@ -178,16 +178,6 @@ END
 $$;
 COMMENT ON FUNCTION parley.begin_again IS 'The turn that an earlier attempt to store this message has made; NULL: there is none.';
 
-CREATE OR REPLACE FUNCTION parley.turns_in_flight(p_user text) RETURNS bigint
-LANGUAGE plpgsql STABLE AS $$
-BEGIN
-	-- One count for each of the two small indexes.
-	RETURN (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
-	    + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued');
-END
-$$;
-COMMENT ON FUNCTION parley.turns_in_flight IS 'How many turns of a user run or wait for another to end.';
-
 CREATE OR REPLACE FUNCTION parley.turn_begin(p_user text, p_conversation uuid, p_new uuid, p_create boolean,
     p_message uuid, p_content text, p_zone text, p_on_busy text, p_key text, p_hash text, p_again boolean,
     p_holds text[], p_history_messages int, p_history_tokens int, p_deadline_ms int,
@@ -231,7 +221,10 @@ BEGIN
 		END IF;
 	END IF;
 
-	IF p_max_turns > 0 AND parley.turns_in_flight(p_user) >= p_max_turns THEN
+	-- One count for each of the two small indexes.
+	IF p_max_turns > 0 AND p_max_turns <=
+	    (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
+	    + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued') THEN
 		v_row.outcome := 'rate_limited';
 		RETURN NEXT v_row;
 		RETURN;
@@ -243,10 +236,6 @@ BEGIN
 		   SET turns = c.turns + 1, updated_at = clock_timestamp()
 		 WHERE c.user_id = p_user AND c.id = v_id
 		RETURNING c.turns, c.updated_at INTO v_turn, v_now;
-		IF v_turn IS NOT NULL AND v_key IS NULL AND EXISTS (SELECT FROM parley.idempotency_keys k
-		    WHERE k.user_id = p_user AND k.key = ' ' || p_message) THEN
-			RAISE EXCEPTION 'this was said again meanwhile' USING ERRCODE = 'PF003';
-		END IF;
 	END IF;
 	IF v_turn IS NULL THEN
 		IF v_id IS NOT NULL AND NOT p_create THEN
@@ -282,8 +271,14 @@ BEGIN
 		END IF;
 	END IF;
 
+	-- Not if it was said again meanwhile: then this is the attempt that was given up.
 	INSERT INTO parley.messages (user_id, conversation_id, turn, run, idx, id, role, content, created_at)
-	VALUES (p_user, v_id, v_turn, 1, 0, p_message, 'user', p_content, v_now);
+	SELECT p_user, v_id, v_turn, 1, 0, p_message, 'user', p_content, v_now
+	 WHERE p_again OR NOT EXISTS (SELECT FROM parley.idempotency_keys k
+	                               WHERE k.user_id = p_user AND k.key = ' ' || p_message);
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'this message is stored already' USING ERRCODE = 'PF003';
+	END IF;
 	IF v_key IS NOT NULL THEN
 		PERFORM parley.key_bind(p_user, v_key, coalesce(p_hash, ''), v_id, v_turn);
 	END IF;
@@ -309,7 +304,10 @@ BEGIN
 	v_row.created_at := parley.utc(v_now);
 	v_row.local_time := parley.turn_time(v_now, p_zone);
 	v_row.left_ms := p_deadline_ms;
-	v_row.holds := parley.holds(p_holds, v_now);
+	-- Hardly ever is there one, and looking is cheaper than telling.
+	IF EXISTS (SELECT FROM parley.facts f WHERE f.key = ANY (p_holds)) THEN
+		v_row.holds := parley.holds(p_holds, v_now);
+	END IF;
 	RETURN NEXT v_row;
 END
 $$;
@@ -370,17 +368,13 @@ COMMENT ON FUNCTION parley.turn_place IS
 CREATE OR REPLACE FUNCTION parley.holds(p_keys text[], p_now timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
-	-- Hardly ever is there one, and looking is cheaper than telling.
-	IF NOT EXISTS (SELECT FROM parley.facts f WHERE f.key = ANY (p_keys)) THEN
-		RETURN NULL;
-	END IF;
 	RETURN (SELECT array_agg(coalesce((SELECT ceil(extract(epoch FROM f.expires_at - p_now) * 1000)::bigint
 	                                     FROM parley.facts f
 	                                    WHERE f.key = k.key AND f.expires_at > p_now), 0) ORDER BY k.place)
 	          FROM unnest(p_keys) WITH ORDINALITY k (key, place));
 END
 $$;
-COMMENT ON FUNCTION parley.holds IS 'For each of these facts the milliseconds until it expires, 0: there is none; NULL: there is none of them.';
+COMMENT ON FUNCTION parley.holds IS 'For each of these facts the milliseconds until it expires; 0: there is none.';
 
 CREATE OR REPLACE FUNCTION parley.calls_json(p_user text, p_conversation uuid, p_turn int, p_run int, p_idx int) RETURNS json
 LANGUAGE plpgsql STABLE AS $$
@@ -734,7 +728,10 @@ BEGIN
 	v_row.outcome := CASE
 	    WHEN v_turn.turn IS NULL THEN 'turn_not_found'
 	    WHEN v_turn.turn <> v_newest OR v_turn.state NOT IN ('done', 'failed', 'cancelled') THEN 'not_retryable'
-	    WHEN p_max_turns > 0 AND parley.turns_in_flight(p_user) >= p_max_turns THEN 'rate_limited' END;
+	    WHEN p_max_turns > 0 AND p_max_turns <=
+	        (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
+	        + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued')
+	    THEN 'rate_limited' END;
 	IF v_row.outcome IS NOT NULL THEN
 		RETURN NEXT v_row;
 		RETURN;
