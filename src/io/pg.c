@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/conf.h"
 #include "base/log.h"
+#include "io/pghosts.h"
 #include "io/pgpool.h"
 #include "run/deadline.h"
 #include "run/job.h"
@@ -22,6 +23,7 @@ static bool	 job_is_over(struct job *);
 static int	 first_ask(struct job *, struct pg_conn *);
 static struct pg_conn *conn_send(struct job *, enum pg_use, const char *, const char *const *, int);
 static PGresult	*conn_answer(struct job *, struct pg_conn *);
+static void	 conn_give_up(struct job *, struct pg_conn *);
 static int	 answer_flush(struct job *, PGconn *, int64_t);
 static int	 answer_wait(struct job *, PGconn *, int64_t);
 static int	 events_wait(struct job *, PGconn *, uint32_t, int64_t);
@@ -30,23 +32,18 @@ static int	 rows_hold(struct job *, struct pg_rows *, PGresult *);
 static int	 rows_error(struct job *, struct pg_rows *);
 static bool	 sqlstate_is_outage(const char *);
 static bool	 sqlstate_is_unknown(const char *);
+static bool	 server_is_leaving(const struct pg_rows *);
 static bool	 conn_is_clean(const struct pg_conn *, const struct pg_rows *);
 static void	 result_clear(void *);
 
 int
 pg_start(const struct conf *conf)
 {
-	PQconninfoOption	*o = NULL;
-	char			*why = NULL;
-
-	if (conf->database_url == NULL || (o = PQconninfoParse(conf->database_url, &why)) != NULL) {
-		PQconninfoFree(o);
-		pg_open_url(conf->database_url);
+	if (pghosts_start(conf->database_url) == 0) {
 		pgpool_start((int)conf->database_connections);
 		return 0;
 	}
-	/* libpq quotes what it cannot read, and that may be the password: so it is said here, without. */
-	PQfreemem(why);
+	/* Without libpq's words, which may quote the password. */
 	log_say(LOG_ERROR, "database", "database.url is neither a connection URI nor a list of keyword=value");
 	return -1;
 }
@@ -79,11 +76,13 @@ pg_query_n(struct job *job, enum pg_use use, struct pg_rows *rows, const char *s
 	/* From here on it may have been done. */
 	rows->unknown = true;
 	if ((res = conn_answer(job, c)) == NULL) {
-		pgpool_drop(c);
+		conn_give_up(job, c);
 		return -1;
 	}
 	rows->unknown = false;
 	rc = rows_hold(job, rows, res);
+	if (server_is_leaving(rows))
+		pgpool_distrust();
 	if (conn_is_clean(c, rows))
 		pgpool_give(c);
 	else
@@ -171,6 +170,25 @@ conn_answer(struct job *job, struct pg_conn *c)
 	}
 	PQclear(res);
 	return NULL;
+}
+
+/*
+ * A tool that nobody waits for any more is stopped; unless the turn is somebody else's now (fenced), or will be
+ * (drained): then what it does may count.  Other statements are short, or wait for a lock until the server's own
+ * statement_timeout; one that outlives even that waits for a synchronous standby, and must not be stopped: see pgcancel.h.
+ */
+static void
+conn_give_up(struct job *job, struct pg_conn *c)
+{
+	bool	 wanted = job->masked || job->stop == JOB_RUNS || job->stop == JOB_CANCELLED;
+
+	/* Lost, or silent for longer than any statement may take: the others to that server are no better. */
+	if (job->fail == FAIL_DATABASE_UNAVAILABLE)
+		pgpool_distrust();
+	if (c->use == PG_TOOL && wanted && PQstatus(c->pg) == CONNECTION_OK)
+		pgpool_cancel(c);
+	else
+		pgpool_drop(c);
 }
 
 static int
@@ -277,6 +295,13 @@ static bool
 sqlstate_is_unknown(const char *s)
 {
 	return strncmp(s, "08", 2) == 0 || strncmp(s, "57P", 3) == 0;
+}
+
+/* It has gone or goes (57P), or another has become the one to write to: other connections to it are not worth trying. */
+static bool
+server_is_leaving(const struct pg_rows *rows)
+{
+	return rows->unknown || strcmp(rows->sqlstate, "25006") == 0;
 }
 
 static bool

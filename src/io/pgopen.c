@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/conf.h"
 #include "base/log.h"
+#include "io/pghosts.h"
 #include "io/pgpool.h"
 #include "run/deadline.h"
 #include "run/fiber.h"
@@ -13,59 +14,88 @@
 /* A server that refuses is left alone for so long: every turn would try it otherwise. */
 #define REFUSED_MS	200
 
-/* On the stack of the fiber that waits for it. */
+/* One attempt at one host; on the stack of the fiber that waits for it. */
 struct opening {
 	PGconn		*pg;
+	int		 host;		/* see pghosts.h */
+	int64_t		 patience;	/* ms, for what was sent */
 	struct fiber	*fiber;
 	struct timer	 start;
 	int		 fd;		/* watched; -1: none */
 	bool		 done;
 };
 
-/* The configuration's; and when the last refusal came: forgotten with the process. */
-static const char *database_url;
+/* When the last refusal came: forgotten with the process. */
 static int64_t	 refused_at = INT64_MIN / 2;
 
+static int	 opening_run(struct job *, struct opening *, int64_t until);
+static int64_t	 share(int64_t until, int n);
 static void	 opening_start(void *);
 static void	 opening_ready(void *, uint32_t);
 static void	 opening_step(struct opening *, PostgresPollingStatusType);
 static int	 refusal_wait(struct job *, int64_t since, int64_t until);
-static PGconn	*opening_begin(void);
-static void	 opening_refused(struct job *, const struct opening *);
+static void	 opening_failed(struct job *, const struct opening *);
 static void	 notice_ignore(void *, const PGresult *);
-
-void
-pg_open_url(const char *url)
-{
-	database_url = url;
-}
 
 PGconn *
 pg_open(struct job *job, int64_t since, int64_t until)
 {
-	struct opening	 o = { .fiber = fiber_self(), .fd = -1 };
+	int64_t	 patience = job->conf->database_connect_timeout;
+	int	 n = pghosts_count();
 
 	if (refusal_wait(job, since, until) < 0)
 		return NULL;
 
-	/* libpq's steps run on the loop's own stack: TLS and name lookups want more than a fiber has. */
-	o.start.fn = opening_start;
-	o.start.arg = &o;
-	timer_set(&o.start, now_us());
-	until = deadline_first(until, deadline_ms(job->conf->database_connect_timeout));
-	while (!o.done && (job_wait(job, until) == 0 || o.done))
-		;
-	timer_clear(&o.start);
-	if (o.fd != -1)
-		loop_unwatch(o.fd);
-	if (!o.done || PQstatus(o.pg) != CONNECTION_OK) {
-		if (o.done || now_us() >= until)
-			opening_refused(job, &o);
+	/* One after another; what one leaves of its time is for the next. */
+	until = deadline_first(until, deadline_ms(patience));
+	for (int i = 0; i < n; i++) {
+		struct opening	 o = { .host = pghosts_nth(i), .patience = patience, .fiber = fiber_self(), .fd = -1 };
+
+		int		 rc = opening_run(job, &o, share(until, n - i));
+
+		if (rc > 0) {
+			pghosts_worked(o.host);
+			PQsetnonblocking(o.pg, 1);
+			return o.pg;
+		}
 		PQfinish(o.pg);
-		return NULL;
+		if (rc < 0)
+			return NULL;
 	}
-	PQsetnonblocking(o.pg, 1);
-	return o.pg;
+	refused_at = now_us();
+	job_detail(job, "no connection to the database");
+	return NULL;
+}
+
+/* yields.  1: connected, 0: not, -1: the job is over; then o->pg is to be closed. */
+static int
+opening_run(struct job *job, struct opening *o, int64_t until)
+{
+	/* libpq's steps run on the loop's own stack: TLS and name lookups want more than a fiber has. */
+	o->start.fn = opening_start;
+	o->start.arg = o;
+	timer_set(&o->start, now_us());
+	while (!o->done && (job_wait(job, until) == 0 || o->done))
+		;
+	timer_clear(&o->start);
+	if (o->fd != -1)
+		loop_unwatch(o->fd);
+	o->fd = -1;
+	if (o->done && PQstatus(o->pg) == CONNECTION_OK)
+		return 1;
+	if (!o->done && now_us() < until)
+		return -1;
+	opening_failed(job, o);
+	return 0;
+}
+
+/* Of the time that is left, for the first of n. */
+static int64_t
+share(int64_t until, int n)
+{
+	int64_t	 now = now_us();
+
+	return until > now ? now + (until - now) / n : now;
 }
 
 /*
@@ -96,7 +126,8 @@ opening_start(void *arg)
 {
 	struct opening	*o = arg;
 
-	o->pg = opening_begin();
+	o->pg = pghosts_connect(o->host, o->patience);
+	(void)PQsetNoticeReceiver(o->pg, notice_ignore, NULL);
 	opening_step(o, PQstatus(o->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING);
 }
 
@@ -127,38 +158,21 @@ opening_step(struct opening *o, PostgresPollingStatusType now)
 	fiber_wake(o->fiber);
 }
 
-/*
- * What stands before dbname may be changed by the connection string, what
- * comes after may not.  client_encoding and application_name are start-up parameters that
- * PgBouncer knows; "options" it would refuse.
- */
-static PGconn *
-opening_begin(void)
-{
-	static const char *const	 keys[] = { "fallback_application_name", "gssencmode", "dbname",
-	    "client_encoding", NULL };
-	const char *const		 values[] = { "parley", "disable", database_url, "UTF8", NULL };
-	PGconn				*pg = PQconnectStartParams(keys, values, 1);
-
-	(void)PQsetNoticeReceiver(pg, notice_ignore, NULL);
-	return pg;
-}
-
-/* Says why in the log, once for each attempt. The text speaks of host, port, role and database, never of a password. */
+/* Says why in the log. The text speaks of host, port, role and database, never of a password. */
 static void
-opening_refused(struct job *job, const struct opening *o)
+opening_failed(struct job *job, const struct opening *o)
 {
 	char	*text = arena_strdup(job->arena, o->done ? PQerrorMessage(o->pg) : "no answer in time");
 
 	for (char *c = text; *c != '\0'; c++)
 		if (*c == '\n' || *c == '\t')
 			*c = ' ';
-	refused_at = now_us();
 	if (job_log(job, LOG_WARN, "database_refused")) {
+		if (pghosts_count() > 1)
+			log_int("host", o->host + 1);
 		log_str("reason", text);
 		log_end();
 	}
-	job_detail(job, "no connection to the database");
 }
 
 /* A notice may quote values. */

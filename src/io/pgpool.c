@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "base/conf.h"
+#include "io/pgcancel.h"
 #include "run/deadline.h"
 #include "run/fiber.h"
 #include "run/job.h"
@@ -12,6 +13,8 @@
 
 /* For so long a refused connection is taken as the limit that the server sets us. */
 #define GRANTED_MS	1000
+/* Who was refused waits for the attempts of others, where nobody has a connection, so much longer than for his own. */
+#define REFUSED_PATIENCE_MS	500
 
 /* Somebody in the queue; on the stack of his fiber. */
 struct waiter {
@@ -35,7 +38,10 @@ struct pool {
 /* Connections only: whatever a lost one was doing is found in the database again. */
 static struct pool	 pools[2];
 static int	 connections = 1;
+/* How often all connections have been given up at once. */
+static unsigned	 era;
 
+static void	 idle_drop(void);
 static struct pool *pool_of(enum pg_use);
 static int	 pool_size(enum pg_use);
 static bool	 permit_is_free(const struct pool *, enum pg_use);
@@ -70,6 +76,9 @@ pgpool_take(struct job *job, enum pg_use use)
 		p->granted = p->live + p->opening;
 		p->granted_until = deadline_ms(GRANTED_MS);
 		permit_give(use);
+		/* If it has none for us either, a caller should hear of it soon. */
+		if (p->live == 0)
+			until = deadline_first(until, since + 1000 * (job->conf->database_connect_timeout + REFUSED_PATIENCE_MS));
 		if (p->granted == 0 || job_is_over(job) || now_us() >= until) {
 			(void)job_fail(job, FAIL_DATABASE_UNAVAILABLE, NULL);
 			break;
@@ -84,6 +93,10 @@ pgpool_give(struct pg_conn *c)
 	struct pool	*p = pool_of(c->use);
 	enum pg_use	 use = c->use;
 
+	if (c->era != era) {
+		pgpool_drop(c);
+		return;
+	}
 	c->next = p->idle;
 	p->idle = c;
 	permit_give(use);
@@ -99,7 +112,31 @@ pgpool_drop(struct pg_conn *c)
 }
 
 void
+pgpool_cancel(struct pg_conn *c)
+{
+	enum pg_use	 use = c->use;
+
+	pool_of(use)->live--;
+	pgcancel_send(c->pg);
+	free(c);
+	permit_give(use);
+}
+
+void
+pgpool_distrust(void)
+{
+	era++;
+	idle_drop();
+}
+
+void
 pgpool_stop(void)
+{
+	idle_drop();
+}
+
+static void
+idle_drop(void)
 {
 	for (int i = 0; i < 2; i++)
 		while (pools[i].idle != NULL) {
@@ -232,6 +269,7 @@ conn_open(struct job *job, struct pool *p, int64_t since, int64_t until)
 {
 	PGconn		*pg;
 	struct pg_conn	*c;
+	unsigned	 begun = era;
 
 	p->opening++;
 	pg = pg_open(job, since, until);
@@ -241,6 +279,8 @@ conn_open(struct job *job, struct pool *p, int64_t since, int64_t until)
 	if ((c = calloc(1, sizeof *c)) == NULL)
 		arena_exhausted();
 	c->pg = pg;
+	/* One that was being made when the others were given up may go to the same server. */
+	c->era = begun;
 	p->live++;
 	return c;
 }

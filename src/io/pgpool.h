@@ -7,7 +7,11 @@
  *
  * An idle connection that has something to say is one that the server has closed or is about to: it is dropped and another
  * opened, so a restart of PostgreSQL between two turns is noticed by nobody.  After a failed attempt there
- * is none for 200 ms: who was here when it failed fails with it, who comes later waits for the next.
+ * is none for 200 ms: who was here when it failed fails with it, who comes later waits for the next.  An attempt asks all
+ * hosts of the list, each with its share of database.connect_timeout; where all are away nobody waits much longer than that.
+ * When a server has gone, or has become read-only, all connections that are idle then are dropped, and those that are
+ * lent when they come back: each would cost a statement to find out, and reads would go on there for ever.
+ *
  * Where the server grants some connections and refuses more, those are shared for a while as if the pool had no more.
  */
 #ifndef PARLEY_IO_PGPOOL_H
@@ -20,6 +24,7 @@
 struct pg_conn {
 	PGconn		*pg;
 	enum pg_use	 use;
+	unsigned	 era;		/* older than the pool's: not trusted any more */
 	struct pg_conn	*next;		/* in the idle list */
 };
 
@@ -29,6 +34,8 @@ void	 pgpool_start(int connections);
 struct pg_conn *pgpool_take(struct job *, enum pg_use);
 void	 pgpool_give(struct pg_conn *);	/* between two statements, in order */
 void	 pgpool_drop(struct pg_conn *);	/* closes it */
+void	 pgpool_cancel(struct pg_conn *);	/* the same, and has its statement stopped: see pgcancel.h */
+void	 pgpool_distrust(void);		/* none of the connections that there are now is used for another statement */
 void	 pgpool_stop(void);
 
 /*
@@ -36,6 +43,5 @@ void	 pgpool_stop(void);
  * caller came, until the end of his patience. (pgopen.c)
  */
 PGconn	*pg_open(struct job *, int64_t since, int64_t until);
-void	 pg_open_url(const char *);	/* where to; kept by the caller */
 
 #endif
