@@ -5,6 +5,7 @@ use warnings;
 
 use FindBin;
 use IO::Socket::INET;
+use IO::Socket::UNIX;
 use IPC::Open2;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -147,9 +148,45 @@ is how($r), '-1 turn_timeout - 1', 'nor past the deadline of the job';
 ok $r->{ms} >= 145 && $r->{ms} < 1000, "... ($r->{ms} ms)";
 $slow = ask('SELECT pg_sleep(3)');
 sleep 0.1;
-print $to "stop\t$slow\n";
+print $to "stop\t$slow\tcancelled\n";
 is how(ended($slow)), '-1 turn_abandoned - 1', 'nor by a job that is stopped';
 is how(query('SELECT 1')), $good, 'a statement after all these is well';
+
+# -- late tools are stopped --
+
+sub active { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley' AND query LIKE 'SELECT pg_sleep%' AND state = 'active'}) }
+sub stopped { Parley::Process::wait_for { !active() } $_[0] // 1.5 }
+sub tasks { my @t = glob "/proc/$pid/task/*"; return scalar @t }
+
+client(24, 2000, 600);
+$r = query('SELECT pg_sleep(8)', use => 'tool', deadline => 200);
+is how($r), '-1 turn_timeout - 1', 'a tool past the deadline';
+ok stopped(), '... is stopped in the server';
+is how(query('SELECT pg_sleep(8)', use => 'tool')), '-1 database_unavailable - 1', 'a tool past database.statement_timeout';
+ok stopped(), '... as well';
+for my $how (qw(cancelled fenced drained)) {
+	$slow = ask('SELECT pg_sleep(1.5)', use => 'tool');
+	until_true(\&active);
+	print $to "stop\t$slow\t$how\n";
+	is how(ended($slow)), '-1 turn_abandoned - 1', "a tool of a turn that is $how";
+	ok stopped(0.7), '... is stopped' if $how eq 'cancelled';
+	ok !stopped(0.3), '... goes on' if $how ne 'cancelled';
+	stopped(5);
+}
+query('SELECT pg_sleep(1.2)', deadline => 200);
+ok !stopped(0.3), 'what is no tool goes on: its commit may be waiting for a standby';
+stopped(5);
+
+@ids = map { ask('SELECT pg_sleep(2.5)', use => 'tool', deadline => 500) } 1 .. 12;
+until_true(sub { active() == 12 });
+$pg->freeze;
+ended($_) for @ids;
+is tasks(), 9, 'a server that does not answer is told by eight threads at most';
+$pg->thaw;
+ok stopped(6), 'the others end by themselves';
+until_true(sub { tasks() == 1 });
+is tasks(), 1, '... and so do the threads';
+is quit(), 0, 'the client ends well';
 
 # -- the pool --
 
@@ -185,6 +222,69 @@ $pg->do('CREATE ROLE poor LOGIN CONNECTION LIMIT 1');
 client(4, 3000, 5000, $pg->url('poor'));
 @ids = map { ask('SELECT pg_sleep(0.05)') } 1 .. 6;
 is scalar(grep { how(ended($_)) eq $good } @ids), 6, 'one connection granted, three refused: it is shared';
+
+# -- several hosts --
+
+my $dir = Parley::Process::tempdir();
+mkdir "$dir/$_" for qw(mute nobody);
+my $silent = IO::Socket::UNIX->new(Local => "$dir/mute/.s.PGSQL.5432", Listen => 50) or die "socket: $!";
+
+sub hosts {
+	my ($role, @hosts) = @_;
+	return "postgresql://$role@/parley?host=" . join(',', map { "$dir/$_" =~ s{.*/pg$}{$pg->socket_dir}er } @hosts) . '&port=5432';
+}
+
+for my $first ([qw(nobody pg)], [qw(pg mute)]) {
+	client(2, 5000, 5000, hosts('postgres', @$first));
+	$r = query('SELECT 1');
+	ok how($r) eq $good && $r->{ms} < 900, "hosts @$first ($r->{ms} ms)";
+}
+client(2, 5000, 5000, hosts('postgres', qw(mute pg)));
+$r = query('SELECT 1');
+ok how($r) eq $good && $r->{ms} >= 900 && $r->{ms} < 1900, "a host that never answers does not hide the next ($r->{ms} ms)";
+$slow = ask('SELECT pg_sleep(0.5)');
+$r = query('SELECT 1');
+ok how($r) eq $good && $r->{ms} < 400, "... which is asked first from then on ($r->{ms} ms)";
+ended($slow);
+$pg->stop;
+is how(query('SELECT 1')), '-1 database_unavailable - 0', 'when that one has gone';
+$pg->start;
+sleep 0.25;
+is how(query('SELECT 1')), $good, '... it is found again';
+
+client(2, 5000, 5000, hosts('postgres', qw(mute mute)));
+my @late;
+for (1 .. 8) {
+	push @late, ask('SELECT 1');
+	sleep 0.3;
+}
+@late = map { ended($_) } @late;
+is_deeply [grep { how($_) ne '-1 database_unavailable - 0' || $_->{ms} > 2900 } @late], [], 'where no host answers, all hear of it in time'
+    or diag explain \@late;
+
+$pg->do('CREATE ROLE reader LOGIN');
+$pg->do('ALTER ROLE reader SET default_transaction_read_only = on');
+for (['a server that cannot be written to is not taken', '-1 database_unavailable - 0', hosts('reader', qw(pg pg))],
+    ['... unless the string says so', $good, hosts('reader', qw(pg pg)) . '&target_session_attrs=any'],
+    ['... or names but one host', $good, hosts('reader', 'pg')],
+    ['ports that fit no host', '-1 database_unavailable - 0', hosts('reader', qw(pg pg pg)) . ',5432']) {
+	my ($name, $how, $url) = @$_;
+	client(2, 2000, 5000, $url);
+	is how(query('SELECT 1')), $how, $name;
+}
+
+# -- a server that has become read-only --
+
+client(4, 5000, 5000);
+ended($_) for map { ask('SELECT pg_sleep(0.2)') } 1 .. 3;
+query('SELECT 1', use => 'pulse');
+is backends(), 4, 'four connections';
+$slow = ask('SELECT pg_sleep(0.5)');
+until_true(\&active);
+is how(query(q{DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '25006'; END $$})), '-1 database_unavailable 25006 0', 'read-only';
+ok +(Parley::Process::wait_for { backends() == 1 } 5), '... and all that rest are given up';
+is how(ended($slow)), $good, 'one that was at work ends it';
+ok +(Parley::Process::wait_for { backends() == 0 } 5), '... and is given up then';
 
 # -- who cannot connect --
 

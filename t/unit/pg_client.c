@@ -4,7 +4,7 @@
  * A line of input is a word and its arguments, separated by tabs:
  *
  *	ask ID turn|tool|pulse DEADLINE_MS SQL	(0: none) starts a fiber
- *	stop ID					stops its job
+ *	stop ID cancelled|fenced|drained	stops its job
  *	quit
  *
  * Each statement ends in a line "ID rc fail sqlstate unknown rows ms value",
@@ -88,6 +88,12 @@ ask_start(const char *id, const char *use, const char *deadline, const char *sql
 		abort();
 }
 
+static enum job_stop
+stop_named(const char *name)
+{
+	return strcmp(name, "fenced") == 0 ? JOB_FENCED : strcmp(name, "drained") == 0 ? JOB_DRAINED : JOB_CANCELLED;
+}
+
 static void
 line_obey(char *line)
 {
@@ -102,7 +108,7 @@ line_obey(char *line)
 	else
 		for (struct ask *a = asks; a != NULL; a = a->next)
 			if (strcmp(a->id, word[1]) == 0)
-				job_stop(&a->job, JOB_CANCELLED);
+				job_stop(&a->job, stop_named(word[2]));
 }
 
 static void

@@ -12,6 +12,12 @@ package Parley::Postgres;
 # => { fsync => 'on' } says otherwise.  It stops when the object leaves scope, and
 # also when the test dies without saying so.
 #
+#	my $s = $pg->standby;		# a copy that follows it, synchronous: no commit is answered before it has it
+#	$pg->stop('immediate'); $s->promote;
+#	$pg->url('parley_worker', undef, $s)	# names both hosts, in this order
+#
+# freeze stops all its processes where they are (connections are accepted by the kernel, nobody answers), thaw lets them go on.
+#
 # Options: port, settings => {}, migrate => 0 (an empty database), schema => DIR.
 
 use strict;
@@ -42,6 +48,58 @@ sub new {
 		tcp => $opt{port} ? 1 : 0,
 	}, $class;
 
+	$self->_dirs;
+	$self->_init($opt{settings} // {});
+	$self->start;
+	$self->do('CREATE DATABASE parley', 'postgres');
+	$self->migrate unless exists $opt{migrate} && !$opt{migrate};
+	return $self;
+}
+
+# A streaming, synchronous standby of this cluster; it is there, and in step, when this returns.
+sub standby {
+	my ($self) = @_;
+	my $s = bless {
+		owner_pid => $$, schema => $self->{schema}, bin => $self->{bin}, port => 5432, tcp => 0,
+	}, ref $self;
+
+	$s->_dirs;
+	$s->_run("$s->{bin}/pg_basebackup", '-D', "$s->{dir}/data", '-h', $self->socket_dir, '-p', $self->{port},
+	    '-U', 'postgres', '-X', 'stream', '-c', 'fast', '--no-sync');
+	$s->_run('touch', "$s->{dir}/data/standby.signal");
+	$s->_set(listen_addresses => '', port => $s->{port}, unix_socket_directories => $s->socket_dir,
+	    primary_conninfo => "host=''" . $self->socket_dir . "'' port=$self->{port} user=postgres application_name=standby");
+	$s->start;
+	$self->do(q{ALTER SYSTEM SET synchronous_standby_names = 'standby'});
+	$self->do('SELECT pg_reload_conf()');
+	my $until = time + 30;
+	until ($self->one(q{SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'})) {
+		die 'the standby does not follow: ' . `tail -5 '$s->{dir}/log'` if time > $until;
+		sleep 0.02;
+	}
+	return $s;
+}
+
+# Returns when it can be written to.
+sub promote {
+	my ($self) = @_;
+	return $self->one('SELECT pg_promote(true, 30)');
+}
+
+sub freeze { $_[0]->_signal('STOP') }
+sub thaw { $_[0]->_signal('CONT') }
+
+sub _signal {
+	my ($self, $signal) = @_;
+	my $pid = $self->{pid} or return;
+	open my $fh, '<', "/proc/$pid/task/$pid/children" or return;
+	# The postmaster first: it must not start others meanwhile.
+	kill $signal, $pid, split ' ', scalar(<$fh>) // '';
+}
+
+sub _dirs {
+	my ($self) = @_;
+
 	# Short: the path of a socket has at most 107 bytes.  Others may pass
 	# through (workers run as somebody else) but not look around.
 	$self->{dir} = File::Temp::tempdir('ppgXXXXXXXX', DIR => '/tmp');
@@ -53,11 +111,6 @@ sub new {
 		@$self{qw(uid gid)} = (getpwnam $user)[2, 3];
 		chown @$self{qw(uid gid)}, $self->{dir}, "$self->{dir}/s";
 	}
-	$self->_init($opt{settings} // {});
-	$self->start;
-	$self->do('CREATE DATABASE parley', 'postgres');
-	$self->migrate unless exists $opt{migrate} && !$opt{migrate};
-	return $self;
 }
 
 sub dir { $_[0]{dir} }
@@ -67,11 +120,11 @@ sub log { "$_[0]{dir}/log" }
 sub bindir { $_[0]{bin} }
 sub socket_dir { "$_[0]{dir}/s" }
 
-# A connection string that libpq and parley.conf take.
+# A connection string that libpq and parley.conf take; more clusters, or directories of sockets, may follow.
 sub url {
-	my ($self, $role, $db) = @_;
-	return sprintf 'postgresql://%s@/%s?host=%s&port=%d',
-	    $role // 'postgres', $db // 'parley', $self->socket_dir, $self->{port};
+	my ($self, $role, $db, @more) = @_;
+	return sprintf 'postgresql://%s@/%s?host=%s&port=%s', $role // 'postgres', $db // 'parley',
+	    join(',', map { ref ? $_->socket_dir : $_ } $self, @more), join(',', map { ref ? $_->{port} : 5432 } $self, @more);
 }
 
 # The same over TCP (needs port => 1).
@@ -175,6 +228,7 @@ sub stop {
 	my $sig = { fast => 'INT', immediate => 'QUIT', smart => 'TERM' }->{$mode // 'fast'};
 
 	delete $self->{dbh};
+	$self->thaw;
 	my $pid = delete $self->{pid} or return;
 	kill $sig, $pid;
 	my $until = time + 30;
@@ -230,13 +284,10 @@ sub _as_user {
 sub _init {
 	my ($self, $settings) = @_;
 	my $data = "$self->{dir}/data";
-	my @as = defined $self->{uid} ? ('setpriv', $self->_as_user) : ();
-	my $cmd = join ' ', map { "'$_'" } @as, "$self->{bin}/initdb", '-D', $data, '-U', 'postgres',
-	    '-A', 'trust', '-E', 'UTF8', '--locale=C.UTF-8', '--no-sync', '--no-instructions';
-	my $out = `cd / && $cmd 2>&1`;
-	die "initdb: $out" if $?;
+	$self->_run("$self->{bin}/initdb", '-D', $data, '-U', 'postgres',
+	    '-A', 'trust', '-E', 'UTF8', '--locale=C.UTF-8', '--no-sync', '--no-instructions');
 
-	my %set = (
+	$self->_set(
 		listen_addresses => $self->{tcp} ? '127.0.0.1' : '',
 		port => $self->{port},
 		unix_socket_directories => $self->socket_dir,
@@ -251,12 +302,25 @@ sub _init {
 		log_line_prefix => '%m [%p] %u ',
 		%$settings,
 	);
-	open my $conf, '>>', "$data/postgresql.conf" or die "postgresql.conf: $!";
+	open my $hba, '>', "$data/pg_hba.conf" or die "pg_hba.conf: $!";
+	print $hba "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 trust\n";
+	close $hba;
+}
+
+sub _set {
+	my ($self, %set) = @_;
+	open my $conf, '>>', "$self->{dir}/data/postgresql.conf" or die "postgresql.conf: $!";
 	print $conf "$_ = '$set{$_}'\n" for sort keys %set;
 	close $conf;
-	open my $hba, '>', "$data/pg_hba.conf" or die "pg_hba.conf: $!";
-	print $hba "local all all trust\nhost all all 127.0.0.1/32 trust\n";
-	close $hba;
+}
+
+# A command as the user of the cluster.
+sub _run {
+	my ($self, @cmd) = @_;
+	unshift @cmd, 'setpriv', $self->_as_user if defined $self->{uid};
+	my $cmd = join ' ', map { "'$_'" } @cmd;
+	my $out = `cd / && $cmd 2>&1`;
+	die "$cmd: $out" if $?;
 }
 
 sub _wait_ready {
