@@ -137,6 +137,24 @@ $pg->start;
 sleep 0.25;
 is how(query('SELECT 1')), $good, 'when it is back all is well again';
 
+# Rows come before the commit, and the commit may fail, or never come.
+$pg->do('CREATE TABLE parent (id int PRIMARY KEY)');
+$pg->do('CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)');
+is how(query('INSERT INTO child VALUES (1) RETURNING id')), '-1 internal_error 23503 0', 'an error of the commit counts more than the rows before it';
+$pg->do(q{ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
+$pg->do('SELECT pg_reload_conf()');
+until_true(sub { $pg->one('SHOW synchronous_standby_names') });
+my $waits_for_standby = q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'parley'};
+for my $end (sub { $pg->one(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'parley'}) },
+    sub { $pg->stop('immediate') }) {
+	my $id = ask('INSERT INTO parent VALUES ((random() * 1000000)::int) RETURNING id');
+	until_true(sub { $pg->one($waits_for_standby) });
+	$end->();
+	like how(ended($id)), qr/^-1 database_unavailable (-|57P0[12]) 1$/, 'a connection that ends before the standby has the commit: unknown';
+}
+unlink $pg->dir . '/data/postgresql.auto.conf';
+$pg->start;
+
 # -- late --
 
 client(2, 600, 400);

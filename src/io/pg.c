@@ -23,6 +23,7 @@ static bool	 job_is_over(struct job *);
 static int	 first_ask(struct job *, struct pg_conn *);
 static struct pg_conn *conn_send(struct job *, enum pg_use, const char *, const char *const *, int);
 static PGresult	*conn_answer(struct job *, struct pg_conn *);
+static bool	 result_is_error(const PGresult *);
 static void	 conn_give_up(struct job *, struct pg_conn *);
 static int	 answer_flush(struct job *, PGconn *, int64_t);
 static int	 answer_wait(struct job *, PGconn *, int64_t);
@@ -156,20 +157,28 @@ conn_answer(struct job *job, struct pg_conn *c)
 
 	if (answer_flush(job, c->pg, until) < 0)
 		return NULL;
-	/* PQgetResult is called only when it cannot block; the first result counts, the NULL after it ends. */
-	while (answer_wait(job, c->pg, until) == 0) {
+	/*
+	 * The rows, and that the command is complete, are sent before the commit: only the NULL after all results says that
+	 * the server is ready again, and that it was done.  An error that comes later than the rows is the commit's, or
+	 * says why the connection ended.  PQgetResult is called only when it cannot block, as on a connection that is closed.
+	 */
+	while (PQstatus(c->pg) == CONNECTION_BAD || answer_wait(job, c->pg, until) == 0) {
 		if ((next = PQgetResult(c->pg)) == NULL)
 			return res != NULL ? res : (conn_lost(job), NULL);
-		if (res == NULL)
+		if (res == NULL || (!result_is_error(res) && result_is_error(next))) {
+			PQclear(res);
 			res = next;
-		else
+		} else
 			PQclear(next);
-		/* This one said why the connection ends. */
-		if (PQstatus(c->pg) == CONNECTION_BAD)
-			return res;
 	}
 	PQclear(res);
 	return NULL;
+}
+
+static bool
+result_is_error(const PGresult *res)
+{
+	return PQresultStatus(res) == PGRES_FATAL_ERROR || PQresultStatus(res) == PGRES_BAD_RESPONSE;
 }
 
 /*

@@ -14,7 +14,13 @@
  * internal_error with the SQLSTATE as detail (rows->sqlstate lets the caller know better and job_forgive()).  When the
  * connection was lost after the statement was sent, rows->unknown is true: it may have been
  * done.  A statement that is late (database.statement_timeout, the job's deadline, a stop) loses its
- * connection, unknown as well; the server's own statement_timeout, set on the role, must end what it still does.
+ * connection, unknown as well.  If it is a tool (PG_TOOL) the server is told to stop it (pgcancel.h), unless the stop
+ * was JOB_FENCED or JOB_DRAINED: then it may finish, and the fence decides.  All others may finish, until the
+ * server's own statement_timeout, set on the role, ends them: whoever says them again finds out what they did.
+ *
+ * Several hosts in database.url are asked in turn, each for its share of database.connect_timeout, until one can be
+ * written to (pghosts.h).  A server that goes, or has become read-only, costs the statements that it had, no
+ * more: no other connection to it is used again.
  *
  * Host names in database.url are resolved by libpq, which blocks: use a Unix socket or an address
  * (hostaddr).

@@ -13,7 +13,7 @@
 
 /* For so long a refused connection is taken as the limit that the server sets us. */
 #define GRANTED_MS	1000
-/* Who was refused waits for the attempts of others, where nobody has a connection, so much longer than for his own. */
+/* Where nobody has a connection, a caller waits so much longer than one attempt may take. */
 #define REFUSED_PATIENCE_MS	500
 
 /* Somebody in the queue; on the stack of his fiber. */
@@ -50,6 +50,7 @@ static int	 permit_take(struct job *, enum pg_use, int64_t until);
 static void	 permit_give(enum pg_use);
 static struct pg_conn *idle_take(struct pool *);
 static bool	 conn_is_quiet(const struct pg_conn *);
+static int64_t	 connect_until(struct job *, const struct pool *, int64_t since, int64_t until);
 static struct pg_conn *conn_open(struct job *, struct pool *, int64_t since, int64_t until);
 static void	 conn_free(struct pool *, struct pg_conn *);
 static bool	 job_is_over(const struct job *);
@@ -68,7 +69,7 @@ pgpool_take(struct job *job, enum pg_use use)
 	struct pg_conn	*c;
 
 	while (permit_take(job, use, until) == 0) {
-		if ((c = idle_take(p)) != NULL || (c = conn_open(job, p, since, until)) != NULL) {
+		if ((c = idle_take(p)) != NULL || (c = conn_open(job, p, since, connect_until(job, p, since, until))) != NULL) {
 			c->use = use;
 			return c;
 		}
@@ -262,6 +263,17 @@ conn_is_quiet(const struct pg_conn *c)
 	struct pollfd	 p = { .fd = PQsocket(c->pg), .events = POLLIN };
 
 	return PQstatus(c->pg) == CONNECTION_OK && p.fd >= 0 && poll(&p, 1, 0) == 0;
+}
+
+/* Who has waited long for those whose connections were lost just now has little patience left for the server. */
+static int64_t
+connect_until(struct job *job, const struct pool *p, int64_t since, int64_t until)
+{
+	int64_t	 enough = since + 1000 * job->conf->database_connect_timeout, now = now_us();
+
+	if (p->live > 0)
+		return until;
+	return deadline_first(until, (enough > now ? enough : now) + 1000 * REFUSED_PATIENCE_MS);
 }
 
 static struct pg_conn *
