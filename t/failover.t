@@ -72,8 +72,8 @@ for (@refused) {
 	my ($at, $c) = @$_;
 	$_ = { r => $c->response, took => time - $at };
 }
-is_deeply [map { $_->{r}{body} } grep { $_->{r}{status} != 503 || ($_->{r}{json}{error_code} // '') ne 'database_unavailable' } @refused], [],
-    'while nobody is there: 503 database_unavailable';
+is_deeply [map { $_->{r}{body} }
+	grep { $_->{r}{status} != 503 || ($_->{r}{json}{error_code} // '') ne 'database_unavailable' } @refused], [], 'while nobody is there: 503 database_unavailable';
 is scalar(grep { ($_->{r}{headers}{'retry-after'} // '') =~ /^[1-9]\d*$/ } @refused), 12, '... with Retry-After';
 is_deeply [grep { $_ > 3 } map { $_->{took} } @refused], [], '... in time';
 
@@ -82,7 +82,8 @@ is_deeply [grep { $_ > 3 } map { $_->{took} } @refused], [], '... in time';
 ok $standby->promote, 'the standby is promoted';
 my $promoted = time;
 my $r;
-ok wait_for(sub { $r = $t->chat('nina', 'script:tool'); $r->{status} == 200 }, 10), 'new turns work' or diag $r->{body}, $t->log_text;
+ok wait_for(sub { $r = $t->chat('nina', 'script:tool'); $r->{status} == 200 }, 10), 'new turns work'
+    or diag $r->{body}, $t->log_text;
 cmp_ok time - $promoted, '<', 6, sprintf '... within seconds (%.1f s)', time - $promoted;
 is $r->{json}{response}, 'Done.', '... whole';
 1 while finish();
@@ -97,14 +98,16 @@ is_deeply [sort $t->pids], \@pids, 'no worker was restarted';
 my @done = grep { $_->{r}{status} == 200 } @got;
 my %count;
 $count{$_->{r}{status}}++ for @got;
-note join(', ', map { "$count{$_} times $_" } sort keys %count), sprintf ' (%d before, promoted after %.1f s)', $before, $promoted - $died;
+note join(', ', map { "$count{$_} times $_" } sort keys %count),
+    sprintf ' (%d before, promoted after %.1f s)', $before, $promoted - $died;
 cmp_ok scalar @done, '>=', 12, 'turns were acknowledged';
 is_deeply [grep { $_->{r}{status} !~ /^(?:200|202|50[234])$/ || !$_->{r}{json} } @got], [], 'every answer has a shape';
 my @lost;
 for my $d (@done) {
 	my $b = $d->{r}{json};
 	my $row = $standby->rows(q{
-	    SELECT t.state, (SELECT m.content FROM parley.messages m WHERE m.user_id = t.user_id AND m.conversation_id = t.conversation_id
+	    SELECT t.state, (SELECT m.content FROM parley.messages m
+	        WHERE m.user_id = t.user_id AND m.conversation_id = t.conversation_id
 	        AND m.turn = t.turn AND m.run = t.run ORDER BY m.idx DESC LIMIT 1) AS text
 	      FROM parley.turns t WHERE t.user_id = ? AND t.conversation_id = ? AND t.turn = ?},
 	    $d->{user}, $b->{conversation_id}, $b->{turn})->[0];
@@ -112,8 +115,8 @@ for my $d (@done) {
 	    if !$row || $row->{state} ne 'done' || $row->{text} ne $b->{response};
 }
 is_deeply \@lost, [], scalar(@done) . ' acknowledged turns, each with its answer in the new primary';
-is $standby->one(q{SELECT count(*) FROM (SELECT 1 FROM tasks.tasks WHERE user_id ~ '^user-' GROUP BY user_id HAVING count(*) > 1) x}), 0,
-    'no tool ran twice';
+is $standby->one(q{SELECT count(*) FROM (
+    SELECT 1 FROM tasks.tasks WHERE user_id ~ '^user-' GROUP BY user_id HAVING count(*) > 1) x}), 0, 'no tool ran twice';
 
 # -- a host that accepts and never answers --
 

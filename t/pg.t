@@ -140,12 +140,13 @@ is how(query('SELECT 1')), $good, 'when it is back all is well again';
 # Rows come before the commit, and the commit may fail, or never come.
 $pg->do('CREATE TABLE parent (id int PRIMARY KEY)');
 $pg->do('CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)');
-is how(query('INSERT INTO child VALUES (1) RETURNING id')), '-1 internal_error 23503 0', 'an error of the commit counts more than the rows before it';
+is how(query('INSERT INTO child VALUES (1) RETURNING id')), '-1 internal_error 23503 0',
+    'an error of the commit counts more than the rows before it';
 $pg->do(q{ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
 $pg->do('SELECT pg_reload_conf()');
 until_true(sub { $pg->one('SHOW synchronous_standby_names') });
 my $waits_for_standby = q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'parley'};
-for my $end (sub { $pg->one(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'parley'}) },
+for my $end (sub { $pg->one($waits_for_standby =~ s/count\(\*\)/pg_terminate_backend(pid)/r) },
     sub { $pg->stop('immediate') }) {
 	my $id = ask('INSERT INTO parent VALUES ((random() * 1000000)::int) RETURNING id');
 	until_true(sub { $pg->one($waits_for_standby) });
@@ -172,7 +173,10 @@ is how(query('SELECT 1')), $good, 'a statement after all these is well';
 
 # -- late tools are stopped --
 
-sub active { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley' AND query LIKE 'SELECT pg_sleep%' AND state = 'active'}) }
+sub active {
+	return $pg->one(q{SELECT count(*) FROM pg_stat_activity
+	    WHERE application_name = 'parley' AND query LIKE 'SELECT pg_sleep%' AND state = 'active'});
+}
 sub stopped { Parley::Process::wait_for { !active() } $_[0] // 1.5 }
 sub tasks { my @t = glob "/proc/$pid/task/*"; return scalar @t }
 
@@ -277,8 +281,8 @@ for (1 .. 8) {
 	sleep 0.3;
 }
 @late = map { ended($_) } @late;
-is_deeply [grep { how($_) ne '-1 database_unavailable - 0' || $_->{ms} > 2900 } @late], [], 'where no host answers, all hear of it in time'
-    or diag explain \@late;
+is_deeply [grep { how($_) ne '-1 database_unavailable - 0' || $_->{ms} > 2900 } @late], [],
+    'where no host answers, all hear of it in time' or diag explain \@late;
 
 $pg->do('CREATE ROLE reader LOGIN');
 $pg->do('ALTER ROLE reader SET default_transaction_read_only = on');
