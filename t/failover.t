@@ -73,7 +73,8 @@ for (@refused) {
 	$_ = { r => $c->response, took => time - $at };
 }
 is_deeply [map { $_->{r}{body} }
-	grep { $_->{r}{status} != 503 || ($_->{r}{json}{error_code} // '') ne 'database_unavailable' } @refused], [], 'while nobody is there: 503 database_unavailable';
+	grep { $_->{r}{status} != 503 || ($_->{r}{json}{error_code} // '') ne 'database_unavailable' } @refused], [],
+    'while nobody is there: 503 database_unavailable';
 is scalar(grep { ($_->{r}{headers}{'retry-after'} // '') =~ /^[1-9]\d*$/ } @refused), 12, '... with Retry-After';
 is_deeply [grep { $_ > 3 } map { $_->{took} } @refused], [], '... in time';
 

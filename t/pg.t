@@ -151,7 +151,8 @@ for my $end (sub { $pg->one($waits_for_standby =~ s/count\(\*\)/pg_terminate_bac
 	my $id = ask('INSERT INTO parent VALUES ((random() * 1000000)::int) RETURNING id');
 	until_true(sub { $pg->one($waits_for_standby) });
 	$end->();
-	like how(ended($id)), qr/^-1 database_unavailable (-|57P0[12]) 1$/, 'a connection that ends before the standby has the commit: unknown';
+	like how(ended($id)), qr/^-1 database_unavailable (-|57P0[12]) 1$/,
+	    'a connection that ends before the standby has the commit: unknown';
 }
 unlink $pg->dir . '/data/postgresql.auto.conf';
 $pg->start;

@@ -183,8 +183,9 @@ result_is_error(const PGresult *res)
 
 /*
  * A tool that nobody waits for any more is stopped (what it did is answered for by a later commit, its turn's end);
- * unless the turn is somebody else's now (fenced), or will be (drained): then what it does may count.  Other statements are short, or wait for a lock until the server's own
- * statement_timeout; one that outlives even that waits for a synchronous standby, and must not be stopped: see pgcancel.h.
+ * unless the turn is somebody else's now (fenced), or will be (drained): then what it does may count.  Other statements
+ * are short, or wait for a lock until the server's own statement_timeout; one that outlives even that waits for a
+ * synchronous standby, and must not be stopped: see pgcancel.h.
  */
 static void
 conn_give_up(struct job *job, struct pg_conn *c)
