@@ -11,6 +11,44 @@
 #include "io/fcgi.h"
 #include "run/deadline.h"
 
+/* Whom the end of the worker must stop; each struct belongs to its request. */
+static struct request	*requests;
+static bool		 ended;
+
+static void
+request_join(struct request *r)
+{
+	r->next = requests;
+	r->link = &requests;
+	if (requests != NULL)
+		requests->link = &r->next;
+	requests = r;
+	if (ended)
+		job_stop(&r->job, JOB_DRAINED);
+}
+
+static void
+request_leave(struct request *r)
+{
+	*r->link = r->next;
+	if (r->next != NULL)
+		r->next->link = r->link;
+}
+
+void
+api_end(void)
+{
+	ended = true;
+	for (struct request *r = requests; r != NULL; r = r->next)
+		job_stop(&r->job, JOB_DRAINED);
+}
+
+bool
+api_ended(void)
+{
+	return ended;
+}
+
 /* Who is asking; the time it took goes to the log. */
 static int
 request_authorize(struct request *r)
@@ -60,7 +98,7 @@ request_walk(struct request *r)
 	}
 	if (!r->route->open && (request_authorize(r) < 0 || request_check_user(r) < 0))
 		return -1;
-	if (r->route->body && request_read_body(r) < 0)
+	if (r->route->body != BODY_NONE && request_read_body(r, r->route->body == BODY_OPTIONAL) < 0)
 		return -1;
 	return r->route->handler(r);
 }
@@ -85,14 +123,30 @@ request_log(const struct request *r)
 	log_end();
 }
 
+/* What the end of the worker has stopped before anything was done is to be asked again, of another. */
+static void
+request_was_stopped(struct request *r)
+{
+	struct job	*job = &r->job;
+
+	if (job->stop != JOB_DRAINED || job->fail != FAIL_TURN_ABANDONED || r->answered)
+		return;
+	job_forgive(job);
+	(void)job_fail(job, FAIL_OVERLOADED, NULL);
+}
+
 void
 api_serve(struct fcgi *f, const struct conf *conf)
 {
 	struct request	 r = { .fcgi = f };
 
 	job_open(&r.job, conf);
-	if (request_walk(&r) < 0)
+	request_join(&r);
+	if (request_walk(&r) < 0) {
+		request_was_stopped(&r);
 		request_fail(&r);
+	}
+	request_leave(&r);
 	request_log(&r);
 	job_close(&r.job);
 }

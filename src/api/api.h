@@ -12,8 +12,13 @@ struct fcgi;
 void	 api_serve(struct fcgi *, const struct conf *);	/* yields; a whole request */
 void	 api_overloaded(struct fcgi *, const struct conf *);	/* yields; answers 503 overloaded */
 
-/* The worker ends: everyone who waits for a whole answer is told now (202) that the turn goes on. */
+/* The worker begins to end: everyone who waits for a whole answer is told now (202) that the turn goes on. */
 void	 api_drain(void);
-bool	 api_draining(void);
+/*
+ * Its time is up: all requests are stopped (JOB_DRAINED).  Turns are given away, streams are closed without an end,
+ * and what is neither answers 503 overloaded, as does what still arrives.
+ */
+void	 api_end(void);
+bool	 api_ended(void);
 
 #endif

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "base/buf.h"
+#include "chat/store.h"
 #include "io/json.h"
 #include "model/message.h"
 
@@ -105,17 +106,37 @@ put_now(struct buf *b)
 	buf_printf(b, "\"%s.%03ldZ\"", text, ts.tv_nsec / 1000000);
 }
 
-void
-body_put(struct buf *b, const struct body *body)
+struct body
+body_of_turn(const char *conversation_id, int turn, const struct store_turn *t)
+{
+	return (struct body){
+		.status = body_status(t->state),
+		.conversation_id = conversation_id,
+		.turn = turn,
+		.messages = t->messages,
+		.nmessages = t->nmessages,
+		.input_tokens = t->input_tokens,
+		.output_tokens = t->output_tokens,
+		.model = t->model,
+	};
+}
+
+const char *
+body_response(const struct body *body)
 {
 	const struct message	*last = body->nmessages > 0 ? &body->messages[body->nmessages - 1] : NULL;
 
+	return last != NULL && last->role == ROLE_ASSISTANT ? last->content : "";
+}
+
+void
+body_put(struct buf *b, const struct body *body)
+{
 	jw_open(b, '{');
 	jw_key(b, "status"), jw_string(b, body->status);
 	jw_key(b, "conversation_id"), jw_string(b, body->conversation_id);
 	jw_key(b, "turn"), jw_int(b, body->turn);
-	jw_key(b, "response");
-	jw_string(b, last != NULL && last->role == ROLE_ASSISTANT ? last->content : "");
+	jw_key(b, "response"), jw_string(b, body_response(body));
 	jw_key(b, "tool_calls");
 	jw_open(b, '[');
 	for (int i = 0; i < body->nmessages; i++)

@@ -9,6 +9,7 @@
 struct buf;
 struct call;
 struct message;
+struct store_turn;
 
 struct body {
 	const char	*status;	/* success, approval_required, cancelled, running, queued */
@@ -22,7 +23,10 @@ struct body {
 	const char	*model;		/* NULL: not known */
 };
 
+/* A turn as it was read; its texts stay the reader's. */
+struct body body_of_turn(const char *conversation_id, int turn, const struct store_turn *);
 void	 body_put(struct buf *, const struct body *);		/* the whole body of section 2 */
+const char *body_response(const struct body *);			/* what its response says */
 void	 body_put_message(struct buf *, const struct message *);	/* M */
 void	 body_put_call(struct buf *, const struct call *);	/* one of tool_calls */
 

@@ -1,4 +1,6 @@
 /* /api/conversations and /api/conversations/{id}: contract section 4. */
+#include <string.h>
+
 #include "api/handlers.h"
 #include "api/request.h"
 #include "api/route.h"
@@ -31,18 +33,34 @@ conversations_get(struct request *r)
 	return 0;
 }
 
+/* ?runs=all: what was said in earlier runs of retried turns, too. */
+static int
+read_runs(struct request *r, bool *all)
+{
+	const char	*runs = NULL;
+
+	if (request_query(r, "runs", &runs) < 0)
+		return -1;
+	*all = runs != NULL;
+	if (runs != NULL && strcmp(runs, "all") != 0)
+		return job_fail_field(&r->job, "runs", "runs can only be all.");
+	return 0;
+}
+
 int
 conversation_get(struct request *r)
 {
 	struct buf	*b = answer_buf(r);
 	const char	*cursor = NULL;
+	bool		 all = false;
 	char		 id[UUID_TEXT];
 	int		 limit = PAGE_MESSAGES;
 
 	if (route_uuid(r, 2, FAIL_CONVERSATION_NOT_FOUND, id) < 0 ||
 	    request_query_int(r, "limit", 1, PAGE_MAX, &limit) < 0 ||
 	    request_query(r, "cursor", &cursor) < 0 ||
-	    store_conversation(&r->job, id, limit, cursor, false, b) < 0)
+	    read_runs(r, &all) < 0 ||
+	    store_conversation(&r->job, id, limit, cursor, all, b) < 0)
 		return -1;
 	request_reply(r, 200, buf_text(b));
 	return 0;

@@ -16,6 +16,9 @@ int	 conversation_get(struct request *);
 int	 conversation_patch(struct request *);
 int	 conversation_delete(struct request *);
 int	 turn_get(struct request *);
+int	 turn_events_get(struct request *);
+int	 turn_cancel_post(struct request *);
+int	 turn_retry_post(struct request *);
 int	 health_get(struct request *);
 
 #endif

@@ -85,7 +85,7 @@ media_type_fits(const char *type)
 }
 
 int
-request_read_body(struct request *r)
+request_read_body(struct request *r, bool optional)
 {
 	struct job	*job = &r->job;
 	size_t		 max = (size_t)job->conf->limits_body;
@@ -100,6 +100,8 @@ request_read_body(struct request *r)
 		return job_fail(job, FAIL_BODY_TOO_LARGE, NULL);
 	if (rc < 0)
 		return job_fail(job, FAIL_INVALID_JSON, "The request's body did not arrive whole.");
+	if (optional && body->n == 0)
+		return 0;
 
 	if (!media_type_fits(fcgi_param(r->fcgi, "CONTENT_TYPE")))
 		return job_fail(job, FAIL_UNSUPPORTED_MEDIA_TYPE, NULL);
@@ -154,6 +156,22 @@ request_flag(struct request *r, const char *field, bool *value)
 	if (json_get_bool(r->body, field, value) == JSON_WRONG)
 		return job_fail_field(&r->job, field, "%s must be true or false.", field);
 	return 0;
+}
+
+int
+request_word(struct request *r, const char *field, const char *const *words, int *which)
+{
+	const char	*text = NULL;
+
+	*which = 0;
+	if (request_string(r, field, &text) < 0)
+		return -1;
+	if (text == NULL)
+		return 0;
+	for (; words[*which] != NULL; ++*which)
+		if (strcmp(text, words[*which]) == 0)
+			return 0;
+	return job_fail_field(&r->job, field, "%s has a value that is not known here.", field);
 }
 
 int

@@ -19,7 +19,7 @@ struct buf;
 struct fcgi;
 struct route;
 
-#define REQUEST_PARTS_MAX	8	/* path segments; no route has more than five */
+#define REQUEST_PARTS_MAX	8	/* path segments; no route has more than six */
 
 struct request {
 	struct job	 job;
@@ -35,13 +35,17 @@ struct request {
 	bool		 answered;
 	int		 status;		/* as answered */
 	int64_t		 auth_us;		/* for the log */
+	struct request	*next, **link;		/* all that are being served (api.c) */
 };
 
 /* Takes method, path and request id from the web server's parameters. -1: the path is malformed (not_found). */
 int	 request_open(struct request *);
 
-/* yields.  Reads and checks size, media type and JSON, in this order (413, 415, 400). */
-int	 request_read_body(struct request *);
+/*
+ * yields.  Reads and checks size, media type and JSON, in this order (413, 415, 400).  optional: no body at all is
+ * fine, and r->body stays NULL, which has no members.
+ */
+int	 request_read_body(struct request *, bool optional);
 
 /* A query parameter, percent-decoded, in the job's arena; *value stays when absent.  -1: validation_error. */
 int	 request_query(struct request *, const char *name, const char **value);
@@ -50,6 +54,8 @@ int	 request_query_int(struct request *, const char *name, int min, int max, int
 /* Members of the body: 0 also when absent or null (then *value stays); -1: validation_error. */
 int	 request_string(struct request *, const char *field, const char **value);
 int	 request_flag(struct request *, const char *field, bool *value);
+/* One of a few words, by its number; the first is the default. */
+int	 request_word(struct request *, const char *field, const char *const *words, int *which);
 
 /* A trimmed text of 1 to max characters, neither more nor less. */
 int	 request_text(struct request *, const char *field, int64_t max, const char **value);

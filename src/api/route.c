@@ -9,14 +9,17 @@
 
 /* {user} before {id}: "chat" is never an id, and any text may be a user. */
 static const struct route routes[] = {
-	{ "POST",   "/api/chat",				chat_post,		false, true },
-	{ "POST",   "/api/{user}/chat",				chat_post,		false, true },
-	{ "GET",    "/api/conversations",			conversations_get,	false, false },
-	{ "GET",    "/api/conversations/{id}",			conversation_get,	false, false },
-	{ "PATCH",  "/api/conversations/{id}",			conversation_patch,	false, true },
-	{ "DELETE", "/api/conversations/{id}",			conversation_delete,	false, false },
-	{ "GET",    "/api/conversations/{id}/turns/{n}",	turn_get,		false, false },
-	{ "GET",    "/api/health",				health_get,		true,  false },
+	{ "POST",   "/api/chat",				chat_post,		false, BODY_OBJECT },
+	{ "POST",   "/api/{user}/chat",				chat_post,		false, BODY_OBJECT },
+	{ "GET",    "/api/conversations",			conversations_get,	false, BODY_NONE },
+	{ "GET",    "/api/conversations/{id}",			conversation_get,	false, BODY_NONE },
+	{ "PATCH",  "/api/conversations/{id}",			conversation_patch,	false, BODY_OBJECT },
+	{ "DELETE", "/api/conversations/{id}",			conversation_delete,	false, BODY_NONE },
+	{ "GET",    "/api/conversations/{id}/turns/{n}",	turn_get,		false, BODY_NONE },
+	{ "GET",    "/api/conversations/{id}/turns/{n}/events",	turn_events_get,	false, BODY_NONE },
+	{ "POST",   "/api/conversations/{id}/turns/{n}/cancel",	turn_cancel_post,	false, BODY_NONE },
+	{ "POST",   "/api/conversations/{id}/turns/{n}/retry",	turn_retry_post,	false, BODY_OPTIONAL },
+	{ "GET",    "/api/health",				health_get,		true,  BODY_NONE },
 };
 
 #define NROUTES	(sizeof routes / sizeof *routes)

@@ -12,12 +12,14 @@
 struct buf;
 struct request;
 
+enum route_body { BODY_NONE, BODY_OPTIONAL, BODY_OBJECT };	/* takes a JSON object, if there is one, or always */
+
 struct route {
 	const char	*method;
 	const char	*template;
 	int		(*handler)(struct request *);	/* -1: the job has failed */
 	bool		 open;		/* no token needed */
-	bool		 body;		/* takes a JSON object */
+	enum route_body	 body;
 };
 
 /* Sets r->route; -1: not_found or method_not_allowed. */

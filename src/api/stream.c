@@ -1,13 +1,15 @@
 #include "api/stream.h"
 
+#include <string.h>
+
 #include "api/body.h"
 #include "api/request.h"
 #include "base/arena.h"
 #include "base/conf.h"
-#include "chat/turn.h"
 #include "io/fcgi.h"
 #include "io/json.h"
 #include "io/sse.h"
+#include "model/message.h"
 #include "run/deadline.h"
 
 /* Under the contract's 15 s also when the loop is late. */
@@ -21,117 +23,19 @@ stream_send(struct stream *s)
 	s->quiet_since = now_us();
 }
 
+/* Takes the JSON's memory: a stream may have many events, and the arena keeps all that it is given. */
 static void
-stream_event(struct stream *s, const struct turn *t, const char *event, const char *json)
+stream_event(struct stream *s, const char *event, struct buf *json)
 {
-	char	 id[64];
+	char	 id[PLACE_TEXT];
 
-	snprintf(id, sizeof id, "%d.%d.%zu.%d", t->key.run, s->index, s->bytes, s->calls);
-	sse_put(&s->out, event, id, json);
+	sse_put(&s->out, event, place_write(&s->at, id), buf_text(json));
+	buf_free(json);
 	stream_send(s);
 }
 
-void
-stream_open(struct stream *s, struct request *r, const struct turn *t)
-{
-	struct buf	*b = buf_new(r->job.arena);
-	int		 n;
-
-	s->req = r;
-	s->index = 1;
-	r->streaming = r->answered = true;
-	r->status = 200;
-	request_head(r, 200, "text/event-stream", &s->out);
-	buf_str(&s->out, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n\r\n");
-
-	jw_open(b, '{');
-	jw_key(b, "conversation_id"), jw_string(b, t->key.conversation_id);
-	jw_key(b, "turn"), jw_int(b, t->key.turn);
-	jw_key(b, "message_id"), jw_string(b, turn_messages(t, &n)->id);
-	jw_close(b, '}');
-	stream_event(s, t, "turn", b->p);
-	buf_free(b);
-}
-
-void
-stream_delta(struct stream *s, const struct turn *t, const char *text, size_t n)
-{
-	struct buf	 b = { 0 };
-
-	/* Many small pieces make a long answer: their JSON is not kept in the arena. */
-	s->bytes += n;
-	jw_open(&b, '{');
-	jw_key(&b, "text"), jw_string_n(&b, text, n);
-	jw_close(&b, '}');
-	stream_event(s, t, "delta", b.p);
-	buf_free(&b);
-}
-
-void
-stream_called(struct stream *s, const struct turn *t, const struct call *c)
-{
-	struct buf	*b = buf_new(s->req->job.arena);
-
-	s->calls++;
-	jw_open(b, '{');
-	jw_key(b, "id"), jw_string(b, c->id);
-	jw_key(b, "tool_name"), jw_string(b, c->tool_name);
-	jw_key(b, "parameters"), jw_raw(b, c->parameters);
-	jw_close(b, '}');
-	stream_event(s, t, "tool_call", b->p);
-	buf_free(b);
-}
-
-/* After the last result of a step the next message begins. */
-static void
-stream_advance(struct stream *s, const struct turn *t)
-{
-	int			 n;
-	const struct message	*m = turn_messages(t, &n);
-
-	if (s->calls < 2 * m[n - 1].ncalls)
-		return;
-	s->index = m[n - 1].index + 1;
-	s->bytes = 0;
-	s->calls = 0;
-}
-
-void
-stream_returned(struct stream *s, const struct turn *t, const struct call *c)
-{
-	struct buf	*b = buf_new(s->req->job.arena);
-
-	s->calls++;
-	stream_advance(s, t);
-	jw_open(b, '{');
-	jw_key(b, "id"), jw_string(b, c->id);
-	jw_key(b, "result"), jw_raw(b, c->result);
-	jw_key(b, "is_error"), jw_bool(b, c->is_error);
-	jw_key(b, "duration_ms"), jw_int(b, c->duration_ms);
-	jw_close(b, '}');
-	stream_event(s, t, "tool_result", b->p);
-	buf_free(b);
-}
-
-void
-stream_done(struct stream *s, const struct turn *t, const char *body)
-{
-	stream_event(s, t, "done", body);
-	fcgi_finish(s->req->fcgi);
-}
-
-void
-stream_error(struct stream *s, const struct turn *t)
-{
-	struct buf	*b = buf_new(s->req->job.arena);
-
-	request_error_json(s->req, b);
-	stream_event(s, t, "error", b->p);
-	fcgi_finish(s->req->fcgi);
-}
-
-int64_t
-stream_keepalive_at(const struct stream *s)
+static int64_t
+keepalive_at(const struct stream *s)
 {
 	int64_t	 ms = s->req->job.conf->client_keepalive;
 
@@ -141,17 +45,153 @@ stream_keepalive_at(const struct stream *s)
 	return s->quiet_since + 1000 * (ms < KEEPALIVE_MAX_MS ? ms : KEEPALIVE_MAX_MS);
 }
 
-void
-stream_keepalive(struct stream *s)
+/* Called from inside the job's waits when its time has come. */
+static void
+stream_attend(void *arg)
 {
-	if (now_us() < stream_keepalive_at(s))
+	struct stream	*s = arg;
+
+	if (now_us() >= keepalive_at(s)) {
+		sse_put_comment(&s->out, "still here");
+		stream_send(s);
+	}
+	s->req->job.attend_at = keepalive_at(s);
+}
+
+void
+stream_open(struct stream *s, struct request *r)
+{
+	s->req = r;
+	r->streaming = r->answered = true;
+	r->status = 200;
+	request_head(r, 200, "text/event-stream", &s->out);
+	/* It goes out with the first event: one packet, not two. */
+	buf_str(&s->out, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n\r\n");
+	s->quiet_since = now_us();
+
+	r->job.attend = stream_attend;
+	r->job.attend_arg = s;
+	r->job.attend_at = keepalive_at(s);
+}
+
+void
+stream_turn(struct stream *s, const char *conversation_id, int turn, const char *message_id)
+{
+	struct buf	 b = { 0 };
+
+	s->named = true;
+	jw_open(&b, '{');
+	jw_key(&b, "conversation_id"), jw_string(&b, conversation_id);
+	jw_key(&b, "turn"), jw_int(&b, turn);
+	jw_key(&b, "message_id"), jw_string(&b, message_id);
+	jw_close(&b, '}');
+	stream_event(s, "turn", &b);
+}
+
+void
+stream_queued(struct stream *s, int position)
+{
+	struct buf	 b = { 0 };
+
+	if (position == s->position)
 		return;
-	sse_put_comment(&s->out, "still here");
-	stream_send(s);
+	s->position = position;
+	jw_open(&b, '{');
+	jw_key(&b, "position"), jw_int(&b, position);
+	jw_close(&b, '}');
+	stream_event(s, "queued", &b);
+}
+
+void
+stream_delta(struct stream *s, const char *text, size_t n)
+{
+	struct buf	 b = { 0 };
+
+	place_say(&s->at, text, n);
+	jw_open(&b, '{');
+	jw_key(&b, "text"), jw_string_n(&b, text, n);
+	jw_close(&b, '}');
+	stream_event(s, "delta", &b);
+}
+
+void
+stream_called(struct stream *s, const struct call *c)
+{
+	struct buf	 b = { 0 };
+
+	s->at.calls++;
+	jw_open(&b, '{');
+	jw_key(&b, "id"), jw_string(&b, c->id);
+	jw_key(&b, "tool_name"), jw_string(&b, c->tool_name);
+	jw_key(&b, "parameters"), jw_raw(&b, c->parameters);
+	jw_close(&b, '}');
+	stream_event(s, "tool_call", &b);
+}
+
+void
+stream_returned(struct stream *s, const struct call *c, bool last)
+{
+	struct buf	 b = { 0 };
+
+	s->at.calls++;
+	if (last)
+		place_begin(&s->at, s->at.run, s->at.index + 1);
+	jw_open(&b, '{');
+	jw_key(&b, "id"), jw_string(&b, c->id);
+	jw_key(&b, "result"), jw_raw(&b, c->result);
+	jw_key(&b, "is_error"), jw_bool(&b, c->is_error);
+	jw_key(&b, "duration_ms"), jw_int(&b, c->duration_ms);
+	jw_close(&b, '}');
+	stream_event(s, "tool_result", &b);
+}
+
+void
+stream_reset(struct stream *s, int run, int index)
+{
+	struct buf	 b = { 0 };
+
+	place_begin(&s->at, run, index);
+	buf_str(&b, "{}");
+	stream_event(s, "reset", &b);
+}
+
+void
+stream_done(struct stream *s, const char *body, const char *response)
+{
+	struct buf	 b = { 0 };
+	size_t		 n = strlen(response);
+
+	/* Behind a result nothing has been said yet. */
+	if (s->at.calls > 1)
+		place_begin(&s->at, s->at.run, s->at.index + 1);
+	if (s->at.bytes != n || !place_fits(&s->at, response, n)) {
+		stream_reset(s, s->at.run, s->at.index);
+		if (n > 0)
+			stream_delta(s, response, n);
+	}
+	buf_str(&b, body);
+	stream_event(s, "done", &b);
+	fcgi_finish(s->req->fcgi);
+}
+
+void
+stream_error(struct stream *s)
+{
+	struct buf	 b = { 0 };
+
+	request_error_json(s->req, &b);
+	stream_event(s, "error", &b);
+	fcgi_finish(s->req->fcgi);
 }
 
 void
 stream_close(struct stream *s)
 {
+	if (s->req != NULL) {
+		s->req->job.attend_at = NEVER;
+		if (s->out.n > 0)
+			stream_send(s);
+		fcgi_finish(s->req->fcgi);
+	}
 	buf_free(&s->out);
 }

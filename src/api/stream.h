@@ -1,41 +1,48 @@
 /*
- * stream -- the event stream of a turn: contract section 3.
+ * stream -- the event stream of a turn, as it is written: contract section 3.
  *
- * Event ids are "run.index.bytes.calls.hash": the place in the turn up to which the client
- * has heard (message index, bytes of its text, call events of it, a hash of these bytes), so that any worker can go on from
- * there, and sees whether the text that it has does (a step that was asked again says something else).
- * Nothing here fails a turn: a client that is gone hears nothing.  All calls yield.
+ * It can tell of a turn that runs here (tell.c) and of one that somebody else runs (attach.c), and go over from the one to the
+ * other: where it stands is its place (place.h), and each event carries it as its id.
+ *
+ * From stream_open() on the stream attends its job: a comment goes out where it has been quiet for long.
+ * Nothing here fails a job: a client that is gone hears nothing.  All calls yield.
  */
 #ifndef PARLEY_API_STREAM_H
 #define PARLEY_API_STREAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "api/place.h"
 #include "base/buf.h"
 
 struct call;
 struct request;
-struct turn;
 
 struct stream {
 	struct request	*req;
 	struct buf	 out;
-	int		 index;		/* of the message that is being said */
-	size_t		 bytes;
-	int		 calls;
+	struct place	 at;
+	bool		 named;		/* the client knows which turn it is */
+	int		 position;	/* in the queue, as told; 0: not told */
 	int64_t		 quiet_since;
 };
 
-/* The head and the first event, "turn". */
-void	 stream_open(struct stream *, struct request *, const struct turn *);
-void	 stream_delta(struct stream *, const struct turn *, const char *, size_t);
-void	 stream_called(struct stream *, const struct turn *, const struct call *);
-void	 stream_returned(struct stream *, const struct turn *, const struct call *);
-void	 stream_done(struct stream *, const struct turn *, const char *body);
-void	 stream_error(struct stream *, const struct turn *);	/* the job's failure */
-void	 stream_keepalive(struct stream *);	/* a comment, when it has been quiet for long */
-int64_t	 stream_keepalive_at(const struct stream *);	/* NEVER: the client is gone */
-void	 stream_close(struct stream *);
+void	 stream_open(struct stream *, struct request *);	/* the head; the place stays as it is */
+void	 stream_turn(struct stream *, const char *conversation_id, int turn, const char *message_id);
+void	 stream_queued(struct stream *, int position);		/* only when it has changed */
+void	 stream_delta(struct stream *, const char *, size_t);
+void	 stream_called(struct stream *, const struct call *);
+void	 stream_returned(struct stream *, const struct call *, bool last);	/* last: of its message */
+/* What was said since the last result is void; run and index are of the message that is said now. */
+void	 stream_reset(struct stream *, int run, int index);
+/*
+ * The end.  What was said since the last result is made to be the response, should it be another: a turn that was stopped
+ * between two steps has the text of the one before.
+ */
+void	 stream_done(struct stream *, const char *body, const char *response);
+void	 stream_error(struct stream *);		/* the job's failure */
+void	 stream_close(struct stream *);		/* without either: the client may attach again */
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "chat/pulse.h"
+#include "chat/watch.h"
 #include "chat/work.h"
 #include "io/fcgi.h"
 #include "io/http.h"
@@ -199,12 +200,14 @@ drain_run(void *arg)
 		log_int("turns", pulse_turns());
 		log_end();
 	}
-	fcgi_listen_stop();
 	work_stop();
+	fcgi_listen_stop();
 	api_drain();
 	if (!drain_wait(deadline_ms(worker.conf->worker_drain_timeout))) {
 		log_say(LOG_WARN, "drain", "%d turns are released", pulse_turns());
 		pulse_stop_turns(JOB_DRAINED);
+		watch_stop_all();
+		api_end();
 		(void)drain_wait(deadline_ms(RELEASE_MS));
 	}
 	loop_stop();
