@@ -34,10 +34,8 @@ attach_run(struct request *r, struct stream *s, struct follow *f, bool accepted)
 		return r->job.stop == JOB_DRAINED && r->streaming ? 0 : -1;
 	if (!r->streaming)
 		stream_open(s, r);
-	if (s->at.run == 0 && !s->named)
-		place_begin(&s->at, f->now.run, 1);
 	if (!s->named)
-		stream_turn(s, f->conversation_id, f->turn, f->now.messages[0].id);
+		stream_turn(s, f->conversation_id, f->turn, f->now.run, f->now.messages[0].id);
 
 	for (;;) {
 		until = tell(s, f, &patience);
@@ -108,6 +106,8 @@ stand(const struct place *at, const struct follow *f)
 	const char		*text = m != NULL ? m->content : partial_at(t, at->index);
 	size_t			 n = strlen(text);
 
+	if (at->run == t->run && at->index == 0)
+		return GOES_ON;
 	if (at->run != t->run || !index_is_sane(t, at->index))
 		return ALL_ANEW;
 	/* Calls are made when their message is whole. */
@@ -178,11 +178,14 @@ tell(struct stream *s, const struct follow *f, int64_t *patience)
 		return *patience;
 	*patience = NEVER;
 	if (how == ALL_ANEW)
-		stream_reset(s, f->now.run, 1);
+		stream_reset(s, f->now.run, 0);
 	else if (how != GOES_ON)
 		stream_reset(s, s->at.run, s->at.index);
 	if (strcmp(f->now.state, "queued") == 0)
 		stream_queued(s, f->now.ahead);
-	tell_turn(s, &f->now);
+	else {
+		stream_reply(s);
+		tell_turn(s, &f->now);
+	}
 	return NEVER;
 }

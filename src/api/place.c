@@ -79,10 +79,10 @@ place_read(struct place *p, const char *text)
 	int	 bytes = 0;
 
 	if (number_read(&text, &p->run) && number_read(&text, &p->index) && number_read(&text, &bytes) &&
-	    number_read(&text, &p->calls) && hash_read(text, &p->hash) && p->run > 0 && p->index > 0) {
+	    number_read(&text, &p->calls) && hash_read(text, &p->hash) && p->run > 0) {
 		p->bytes = (size_t)bytes;
 		return true;
 	}
-	place_begin(p, 0, 1);
+	place_begin(p, 0, 0);
 	return false;
 }

@@ -75,11 +75,12 @@ stream_open(struct stream *s, struct request *r)
 }
 
 void
-stream_turn(struct stream *s, const char *conversation_id, int turn, const char *message_id)
+stream_turn(struct stream *s, const char *conversation_id, int turn, int run, const char *message_id)
 {
 	struct buf	 b = { 0 };
 
 	s->named = true;
+	place_begin(&s->at, run, 0);
 	jw_open(&b, '{');
 	jw_key(&b, "conversation_id"), jw_string(&b, conversation_id);
 	jw_key(&b, "turn"), jw_int(&b, turn);
@@ -93,9 +94,11 @@ stream_queued(struct stream *s, int position)
 {
 	struct buf	 b = { 0 };
 
-	if (position == s->position)
+	if (s->at.index != 0)
+		place_begin(&s->at, s->at.run, 0);
+	if (s->at.bytes == (size_t)position)
 		return;
-	s->position = position;
+	s->at.bytes = (size_t)position;
 	jw_open(&b, '{');
 	jw_key(&b, "position"), jw_int(&b, position);
 	jw_close(&b, '}');
@@ -103,10 +106,18 @@ stream_queued(struct stream *s, int position)
 }
 
 void
+stream_reply(struct stream *s)
+{
+	if (s->at.index == 0)
+		place_begin(&s->at, s->at.run, 1);
+}
+
+void
 stream_delta(struct stream *s, const char *text, size_t n)
 {
 	struct buf	 b = { 0 };
 
+	stream_reply(s);
 	place_say(&s->at, text, n);
 	jw_open(&b, '{');
 	jw_key(&b, "text"), jw_string_n(&b, text, n);
@@ -119,6 +130,7 @@ stream_called(struct stream *s, const struct call *c)
 {
 	struct buf	 b = { 0 };
 
+	stream_reply(s);
 	s->at.calls++;
 	jw_open(&b, '{');
 	jw_key(&b, "id"), jw_string(&b, c->id);
@@ -161,6 +173,7 @@ stream_done(struct stream *s, const char *body, const char *response)
 	struct buf	 b = { 0 };
 	size_t		 n = strlen(response);
 
+	stream_reply(s);
 	/* Behind a result nothing has been said yet. */
 	if (s->at.calls > 1)
 		place_begin(&s->at, s->at.run, s->at.index + 1);

@@ -25,13 +25,14 @@ struct stream {
 	struct buf	 out;
 	struct place	 at;
 	bool		 named;		/* the client knows which turn it is */
-	int		 position;	/* in the queue, as told; 0: not told */
 	int64_t		 quiet_since;
 };
 
 void	 stream_open(struct stream *, struct request *);	/* the head; the place stays as it is */
-void	 stream_turn(struct stream *, const char *conversation_id, int turn, const char *message_id);
+/* The first event, of this run. */
+void	 stream_turn(struct stream *, const char *conversation_id, int turn, int run, const char *message_id);
 void	 stream_queued(struct stream *, int position);		/* only when it has changed */
+void	 stream_reply(struct stream *);		/* what comes now is the reply, if it was not before */
 void	 stream_delta(struct stream *, const char *, size_t);
 void	 stream_called(struct stream *, const struct call *);
 void	 stream_returned(struct stream *, const struct call *, bool last);	/* last: of its message */

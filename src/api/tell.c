@@ -143,8 +143,8 @@ begun(void *arg, const struct turn *turn)
 
 	if (t->stream_wanted) {
 		stream_open(&t->stream, t->req);
-		place_begin(&t->stream.at, turn->key.run, 1);
-		stream_turn(&t->stream, turn->key.conversation_id, turn->key.turn, turn_messages(turn, &n)->id);
+		stream_turn(&t->stream, turn->key.conversation_id, turn->key.turn, turn->key.run,
+		    turn_messages(turn, &n)->id);
 	} else
 		wait_join(&t->waiter, job, patience(job), accept_mine, t);
 }
