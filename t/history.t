@@ -101,8 +101,11 @@ subtest 'the newest run alone' => sub {
 		    'again ' || content, raw, source, model, calls, interrupted, created_at
 		  FROM parley.messages WHERE user_id = 'eve' AND turn = 2});
 	is contents(ask('eve', $id, 'now')), 'q1 a1 again q2 again a2 now';
-	my $page = $db->rows('SELECT * FROM parley.conversation_read(?, ?, 10, NULL, NULL, NULL)', 'eve', $id)->[0];
+	my $page = $db->rows('SELECT * FROM parley.conversation_read(?, ?, 10, NULL, NULL, NULL, false)', 'eve', $id)->[0];
 	is_deeply [map { $_->{content} } @{$json->decode($page->{messages})}], ['q1', 'a1', 'again q2', 'again a2'];
+	my $all = $db->rows('SELECT * FROM parley.conversation_read(?, ?, 10, NULL, NULL, NULL, true)', 'eve', $id)->[0];
+	is_deeply [map { "$_->{run} $_->{content}" } @{$json->decode($all->{messages})}],
+	    ['1 q1', '1 a1', '1 q2', '1 a2', '2 again q2', '2 again a2'], 'unless all are asked for';
 };
 
 subtest 'a long conversation' => sub {
@@ -122,7 +125,7 @@ subtest 'a long conversation' => sub {
 	my ($seen, @place) = (0, (undef) x 3);
 	my $pages = 0;
 	do {
-		my $page = $db->rows('SELECT * FROM parley.conversation_read(?, ?, 300, ?, ?, ?)', 'long', $id, @place)->[0];
+		my $page = $db->rows('SELECT * FROM parley.conversation_read(?, ?, 300, ?, ?, ?, false)', 'long', $id, @place)->[0];
 		my $messages = $json->decode($page->{messages});
 		is $messages->[-1]{content}, sprintf('%d.1', 1000 - $seen / 2), "page $pages begins where the last one ended";
 		$seen += @$messages;
@@ -136,7 +139,7 @@ subtest 'a long conversation' => sub {
 subtest 'reading' => sub {
 	my $turn = $db->begin('fay', 'Grüße, 100% _sure_');
 	my $id = $turn->{conversation_id};
-	my $read = sub { $db->rows('SELECT * FROM parley.conversation_read(?, ?, 50, NULL, NULL, NULL)', 'fay', $id)->[0] };
+	my $read = sub { $db->rows('SELECT * FROM parley.conversation_read(?, ?, 50, NULL, NULL, NULL, false)', 'fay', $id)->[0] };
 	my $c = $json->decode($read->()->{conversation});
 	is_deeply [sort keys %$c],
 	    [qw(approvals_required created_at id live_turn queued state title turns updated_at)], 'the fields of a conversation';
@@ -158,8 +161,8 @@ subtest 'reading' => sub {
 	is $look->{model}, 'model', "the model's name, not where it is";
 	ok $half->{interrupted}, 'interrupted text says so';
 
-	is_deeply [map { $_->{idx} } @{$db->rows('SELECT * FROM parley.turn_read(?, ?, 1)', 'fay', $id)}], [0, 1, 2], 'a turn';
-	is_deeply $db->rows('SELECT * FROM parley.turn_read(?, ?, 2)', 'fay', $id), [], 'no such turn';
+	is_deeply [map { $_->{idx} } @{$db->rows('SELECT * FROM parley.turn_read(?, ?, 1, false)', 'fay', $id)}], [0, 1, 2], 'a turn';
+	is_deeply $db->rows('SELECT * FROM parley.turn_read(?, ?, 2, false)', 'fay', $id), [], 'no such turn';
 
 	my $list = sub { [map { $json->decode($_->{conversation})->{title} }
 	    @{$db->rows('SELECT * FROM parley.conversation_list(?, 10, NULL, NULL, ?)', 'fay', $_[0])}] };

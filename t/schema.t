@@ -24,8 +24,8 @@ subtest 'what is there' => sub {
 		 WHERE n.nspname IN ('parley', 'tasks', 'tools') AND c.relkind = 'r'
 		   AND NOT (c.relrowsecurity AND c.relforcerowsecurity)}), [],
 	    'row level security is enabled and forced wherever there is a user_id';
-	is $pg->one(q{SELECT count(*) FROM pg_policies WHERE schemaname = 'parley' AND policyname = 'own_rows'}), 5,
-	    'five tables of users';
+	is $pg->one(q{SELECT count(*) FROM pg_policies WHERE schemaname = 'parley' AND policyname = 'own_rows'}), 6,
+	    'six tables of users';
 	is_deeply $pg->rows(q{
 		SELECT indexrelid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
 		 WHERE c.relnamespace IN ('parley'::regnamespace, 'tasks'::regnamespace) AND i.indisunique
@@ -49,8 +49,8 @@ subtest 'what is there' => sub {
 		 WHERE p.pronamespace IN ('parley'::regnamespace, 'tasks'::regnamespace, 'tools'::regnamespace)
 		   AND a.grantee = 0}), [], 'nothing is for everybody';
 	is_deeply $pg->rows(q{
-		SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'parley'::regnamespace AND p.prosecdef}),
-	    [{ proname => 'pulse' }], 'one function alone crosses users';
+		SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'parley'::regnamespace AND p.prosecdef
+		 ORDER BY 1}), [{ proname => 'pulse' }, { proname => 'turns_expired' }], 'two functions alone cross users';
 	is_deeply $pg->rows(q{
 		SELECT rolname FROM pg_roles WHERE rolname LIKE 'parley%' AND (rolsuper OR rolbypassrls OR rolcreaterole)}),
 	    [], 'no role of ours is above the rules';
@@ -86,7 +86,7 @@ subtest 'a new conversation' => sub {
 
 subtest 'one live turn' => sub {
 	my $turn = $db->begin('bob', 'one');
-	my $busy = $db->begin('bob', 'two', conversation => $turn->{conversation_id});
+	my $busy = $db->begin('bob', 'two', conversation => $turn->{conversation_id}, on_busy => 'reject');
 	is_deeply [@$busy{qw(outcome turn)}], ['busy', 1], 'the second is told who is first';
 	is $pg->one('SELECT turns FROM parley.conversations WHERE user_id = ?', 'bob'), 1, '... and leaves no trace';
 	is $pg->one('SELECT count(*) FROM parley.messages WHERE user_id = ?', 'bob'), 1;
@@ -103,22 +103,27 @@ subtest 'one live turn' => sub {
 	is $db->begin('bob', 'two', conversation => $turn->{conversation_id})->{turn}, 2, 'then the next, without a gap';
 };
 
-subtest 'a hundred at once' => sub {
-	my $id = $db->talk('crowd', 'first', 'Hi')->{conversation_id};
-	my @dbh = map { $pg->dbh('parley_worker') } 1 .. 100;
-	my @sth = map {
-		my $sth = $_->prepare($Parley::SQL::BEGIN, { pg_async => 1 });
-		$sth->execute(Parley::SQL::begin_bind('crowd', 'me', conversation => $id));
-		$sth;
-	} @dbh;
-	my %outcome;
-	for my $i (0 .. $#sth) {
-		$dbh[$i]->pg_result;
-		$outcome{$sth[$i]->fetchall_arrayref({})->[-1]{outcome}}++;
-	}
-	is_deeply \%outcome, { begun => 1, busy => 99 }, 'one begins, the others are told';
-	is $pg->one('SELECT turns FROM parley.conversations WHERE user_id = ?', 'crowd'), 2, 'the counter counts turns';
-};
+for my $case (['reject', { begun => 1, busy => 99 }, 2], ['queue', { begun => 1, queued => 99 }, 101]) {
+	my ($on_busy, $want, $turns) = @$case;
+	subtest "a hundred at once: $on_busy" => sub {
+		my $user = "crowd-$on_busy";
+		my $id = $db->talk($user, 'first', 'Hi')->{conversation_id};
+		my @dbh = map { $pg->dbh('parley_worker') } 1 .. 100;
+		my @sth = map {
+			my $sth = $_->prepare($Parley::SQL::BEGIN, { pg_async => 1 });
+			$sth->execute(Parley::SQL::begin_bind($user, 'me', conversation => $id, on_busy => $on_busy));
+			$sth;
+		} @dbh;
+		my %outcome;
+		for my $i (0 .. $#sth) {
+			$dbh[$i]->pg_result;
+			$outcome{$sth[$i]->fetchall_arrayref({})->[-1]{outcome}}++;
+		}
+		is_deeply \%outcome, $want, 'one begins, the others are told';
+		is $pg->one('SELECT turns FROM parley.conversations WHERE user_id = ?', $user), $turns, 'the counter counts turns';
+		is $pg->one('SELECT count(*) FROM parley.turns WHERE user_id = ?', $user), $turns, '... and these are there';
+	};
+}
 
 subtest 'steps and calls' => sub {
 	my $turn = $db->begin('cat', 'go');
@@ -183,28 +188,6 @@ subtest 'fences' => sub {
 	is failed(sub { $db->step($turn, [['list_tasks', {}]]) }), 'PF001', 'and no step after it';
 };
 
-subtest 'a lost turn' => sub {
-	my $turn = $db->begin('fay', 'go');
-	$db->step($turn, [['add_task', { title => 'x' }]]);
-	my @again = (conversation => $turn->{conversation_id}, lease => 60000);
-	is $db->begin('fay', 'hello?', @again)->{outcome}, 'busy', 'without a lease it gets a full one';
-	is $pg->one(q{SELECT lease_until > now() + interval '50 s' FROM parley.live WHERE user_id = 'fay'}), 1;
-	$pg->psql(q{UPDATE parley.live SET lease_until = now() - interval '1 s' WHERE user_id = 'fay'});
-	is_deeply $db->pulse(60000, $turn), [], 'its worker renews it';
-	is $db->begin('fay', 'hello?', @again)->{outcome}, 'busy', '... so it lives on';
-	$pg->psql(q{UPDATE parley.live SET lease_until = now() - interval '1 s' WHERE user_id = 'fay'});
-	my $next = $db->begin('fay', 'hello?', @again);
-	is_deeply [@$next{qw(outcome turn)}], ['begun', 2], 'past its lease it is ended, and the next begins';
-	is_deeply $pg->rows(q{SELECT state, error_code, fence, open_calls FROM parley.turns
-		WHERE user_id = 'fay' AND turn = 1}),
-	    [{ state => 'failed', error_code => 'turn_abandoned', fence => 2, open_calls => 0 }];
-	my $history = decode_json($next->{history}[1]{calls});
-	like $history->[0]{result}, qr/was not done/, 'its call has a result in the history';
-	is $next->{history}[0]{error_code}, 'turn_abandoned', 'which knows what became of it';
-	is_deeply $db->pulse(60000, $turn), [{ place => 1, stop => 'fenced' }], 'its worker, should it live, is told';
-	is failed(sub { $db->run($turn, 1, 0) }), 'PF001', '... and can do nothing any more';
-};
-
 subtest 'the pulse' => sub {
 	my @turn = map { $db->begin("gus$_", 'go') } 1 .. 5;
 	$_->{partial} = qq{He said "hi", \\ {no}} for @turn;
@@ -215,26 +198,25 @@ subtest 'the pulse' => sub {
 	    UPDATE parley.turns SET fence = 7 WHERE user_id = 'gus3'});
 	is $db->one('SELECT parley.conversation_delete(?, ?)', 'gus4', $turn[3]{conversation_id}), 1;
 	is_deeply $db->pulse(15000, @turn), [
-		{ place => 1, stop => 'fenced' }, { place => 2, stop => 'cancelled' },
-		{ place => 3, stop => 'fenced' }, { place => 4, stop => 'cancelled' }],
+		[1, 'fenced'], [2, 'cancelled'], [3, 'fenced'], [4, 'cancelled']],
 	    'ended, asked to stop, taken over, deleted; the fifth goes on';
 	is $pg->one(q{SELECT count(*) FROM parley.live WHERE user_id IN ('gus1', 'gus4')}), 0, 'what ended has no lease';
 
 	my $pulse = $pg->dbh;
 	$pulse->do('SET ROLE parley_pulse');
 	for my $sql ('SELECT content FROM parley.messages', 'SELECT partial FROM parley.live', 'SELECT sentence FROM parley.turns',
-	    'SELECT title FROM parley.conversations', 'SELECT result FROM parley.tool_calls', 'DELETE FROM parley.live',
+	    'SELECT title FROM parley.conversations', 'SELECT result FROM parley.tool_calls', 'DELETE FROM parley.turns', 'SELECT key FROM parley.idempotency_keys',
 	    q{UPDATE parley.turns SET state = 'done'}) {
 		ok !eval { $pulse->do($sql) } && $pulse->state eq '42501', "its role may not $sql";
 	}
 };
 
 subtest 'isolation' => sub {
-	my $turn = $db->begin('hal', 'secret');
+	my $turn = $db->begin('hal', 'secret', key => 'k', hash => 'h');
 	$db->step($turn, [['list_tasks', {}]]);
 	$db->pulse(15000, $turn);
 	my $raw = $pg->dbh('parley_worker');
-	for my $table (qw(conversations turns messages tool_calls live)) {
+	for my $table (qw(conversations turns messages tool_calls live idempotency_keys)) {
 		is $raw->selectrow_array("SELECT count(*) FROM parley.$table"), 0, "$table: no setting, no rows";
 		is $raw->selectrow_array("SELECT count(*) FROM parley.$table, set_config('parley.user_id', '', false)"), 0,
 		    "$table: empty setting, no rows";
@@ -255,8 +237,8 @@ subtest 'isolation' => sub {
 	$owner->do('SET ROLE parley_owner');
 	is $owner->selectrow_array('SELECT count(*) FROM parley.messages'), 0, 'the owner is bound as well';
 
-	for my $call (['conversation_read', $turn->{conversation_id}, 10, undef, undef, undef],
-	    ['turn_read', $turn->{conversation_id}, 1]) {
+	for my $call (['conversation_read', $turn->{conversation_id}, 10, undef, undef, undef, 'f'],
+	    ['turn_read', $turn->{conversation_id}, 1, 't']) {
 		my ($name, @args) = @$call;
 		is_deeply $db->rows("SELECT * FROM parley.$name(" . join(', ', ('?') x (@args + 1)) . ')', 'ida', @args), [],
 		    "$name of another user's conversation finds nothing";
@@ -265,6 +247,15 @@ subtest 'isolation' => sub {
 	is $db->one('SELECT parley.conversation_delete(?, ?)', 'ida', $turn->{conversation_id}), 0, 'delete';
 	is failed(sub { $db->end({ %$turn, user => 'ida' }, 'failed', undef) }), 'PF002', 'end';
 	is failed(sub { $db->run({ %$turn, user => 'ida' }, 1, 0) }), 'PF002', 'run';
+	is $db->cancel({ %$turn, user => 'ida' })->{outcome}, 'not_found', 'cancel';
+	is $db->retry({ %$turn, user => 'ida' })->{outcome}, 'not_found', 'retry';
+	is $db->take({ %$turn, user => 'ida' })->{outcome}, 'gone', 'take';
+	is $db->load({ %$turn, user => 'ida' })->{outcome}, 'none', 'load';
+	$db->release({ %$turn, user => 'ida' });
+	is_deeply $db->pulse(15000, { %$turn, user => 'ida' }), [[1, 'cancelled']], 'pulse';
+	is_deeply $db->watch({ %$turn, user => 'ida' }), [[1, 'gone']], 'watch';
+	is_deeply $pg->rows(q{SELECT state, fence FROM parley.turns WHERE user_id = 'hal'}), [{ state => 'running', fence => 1 }],
+	    '... and nothing has happened to it';
 	is $db->one(q{SELECT current_setting('parley.user_id', true)}), '', 'the setting ends with the statement';
 };
 

@@ -49,18 +49,74 @@ sub failed {
 }
 
 our $BEGIN = 'SELECT * FROM parley.turn_begin(?::text, ?::uuid, ?::uuid, ?::boolean, ?::uuid, ?::text, ?::text,'
-    . ' ?::text[], ?::int, ?::int, ?::int, ?::int)';
+    . ' ?::text, ?::text, ?::text, ?::boolean, ?::text[], ?::int, ?::int, ?::int, ?::int, ?::int)';
 
+# on_busy, key, hash, again and the limits as the function has them; what is left out is as the worker sends it.
 sub begin_bind {
 	my ($user, $content, %o) = @_;
-	return ($user, $o{conversation}, $o{new} // uuid(), $o{create} ? 't' : 'f', uuid(), $content, $o{zone},
-	    $o{holds} // [], $o{messages} // 50, $o{tokens} // 24000, $o{deadline} // 100000, $o{lease} // 15000);
+	return ($user, $o{conversation}, $o{new} // uuid(), $o{create} ? 't' : 'f', $o{message} // uuid(), $content, $o{zone},
+	    $o{on_busy} // 'queue', $o{key}, $o{hash}, $o{again} ? 't' : 'f',
+	    $o{holds} // [], $o{messages} // 50, $o{tokens} // 24000, $o{deadline} // 100000,
+	    $o{max_turns} // 256, $o{max_queued} // 128);
 }
 
 sub begin {
 	my ($self, $user, $content, %o) = @_;
-	my $rows = $self->rows($BEGIN, begin_bind($user, $content, %o));
-	return { %{$rows->[-1]}, user => $user, history => $rows, next => 1 };
+	return _turn($user, $self->rows($BEGIN, begin_bind($user, $content, %o)));
+}
+
+# What turn_begin, turn_take, turn_retry and turn_load return, as one turn; next is the place of its next message.
+sub _turn {
+	my ($user, $rows) = @_;
+	return { user => $user, history => [], outcome => 'none' } unless @$rows;
+	return { %{$rows->[-1]}, user => $user, history => $rows, next => ($rows->[-1]{idx} // 0) + 1 };
+}
+
+sub take {
+	my ($self, $turn, %o) = @_;
+	return _turn($turn->{user}, $self->rows('SELECT * FROM parley.turn_take(?::text, ?::uuid, ?::int, ?::bigint, ?::int,'
+	    . ' ?::int, ?::boolean, ?::int, ?::text[], ?::int, ?::int)', @$turn{qw(user conversation_id turn fence)},
+	    $o{lease} // 15000, $o{max_attempts} // 3, $o{next} // 1 ? 't' : 'f', $o{deadline} // 100000, [], 50, 24000));
+}
+
+sub load {
+	my ($self, $turn) = @_;
+	return _turn($turn->{user}, $self->rows('SELECT * FROM parley.turn_load(?::text, ?::uuid, ?::int, ?::bigint,'
+	    . ' ?::text[], ?::int, ?::int)', @$turn{qw(user conversation_id turn fence)}, [], 50, 24000));
+}
+
+sub retry {
+	my ($self, $turn, %o) = @_;
+	return _turn($turn->{user}, $self->rows('SELECT * FROM parley.turn_retry(?::text, ?::uuid, ?::int, ?::text, ?::text,'
+	    . ' ?::text[], ?::int, ?::int, ?::int, ?::int)', @$turn{qw(user conversation_id turn)}, $o{key} // ' ' . uuid(),
+	    $o{hash} // '', [], 50, 24000, $o{deadline} // 100000, $o{max_turns} // 256));
+}
+
+sub release {
+	my ($self, $turn) = @_;
+	$self->rows('SELECT parley.turn_release(?::text, ?::uuid, ?::int, ?::int, ?::bigint)', key($turn));
+}
+
+# { outcome, next_turn, next_run, next_fence }
+sub cancel {
+	my ($self, $turn, %o) = @_;
+	return $self->rows('SELECT * FROM parley.turn_cancel(?::text, ?::uuid, ?::int, ?::boolean, ?::int)',
+	    @$turn{qw(user conversation_id turn)}, $o{next} // 1 ? 't' : 'f', 100000)->[0];
+}
+
+# Running turns of anybody without a living worker, as "user turn fence".
+sub expired {
+	my ($self, %o) = @_;
+	return [map { "$_->{user_id} $_->{turn} $_->{fence}" }
+	    @{$self->rows('SELECT * FROM parley.turns_expired(?::int, ?::int, ?::boolean)',
+	    $o{lease} // 15000, $o{max} // 100, $o{orphans} ? 't' : 'f')}];
+}
+
+# The rows of turn_read.
+sub read {
+	my ($self, $turn, $text) = @_;
+	return $self->rows('SELECT * FROM parley.turn_read(?::text, ?::uuid, ?::int, ?::boolean)',
+	    @$turn{qw(user conversation_id turn)}, $text ? 't' : 'f');
 }
 
 sub key {
@@ -97,13 +153,17 @@ sub answer {
 	    . ' ?::int, ?::json, ?::boolean)', key($turn), $idx, $pos, $result, $is_error ? 't' : 'f')->[0];
 }
 
-# content undef: no reply
-sub end {
+# content undef: no reply.  When it ended; end_row says also what is next.
+sub end { return $_[0]->end_row(@_[1 .. $#_])->{ended_at} }
+
+sub end_row {
 	my ($self, $turn, $state, $content, %o) = @_;
-	return $self->one('SELECT parley.turn_end(?::text, ?::uuid, ?::int, ?::int, ?::bigint, ?::text, ?::text, ?::text,'
-	    . ' ?::int, ?::uuid, ?::text, ?::json, ?::text, ?::boolean, ?::text, ?::bigint, ?::bigint, ?::json)',
-	    key($turn), $state, $o{error_code}, $o{sentence}, $turn->{next}, defined $content ? uuid() : undef,
-	    $content, '{"role":"assistant"}', 'http://m model', $o{interrupted} ? 't' : 'f', 'model', 20, 10, '{}');
+	return $self->rows('SELECT * FROM parley.turn_end(?::text, ?::uuid, ?::int, ?::int, ?::bigint, ?::text, ?::text, ?::text,'
+	    . ' ?::int, ?::uuid, ?::text, ?::json, ?::text, ?::boolean, ?::text, ?::bigint, ?::bigint, ?::json,'
+	    . ' ?::boolean, ?::int)',
+	    key($turn), $state, $o{error_code}, $o{sentence}, $turn->{next}, defined $content ? $o{id} // uuid() : undef,
+	    $content, '{"role":"assistant"}', 'http://m model', $o{interrupted} ? 't' : 'f', 'model', 20, 10, '{}',
+	    $o{next} // 1 ? 't' : 'f', 100000)->[0];
 }
 
 # A whole turn without tools.
@@ -124,10 +184,26 @@ sub tool {
 	return ($JSON->decode($row->{result}), $row->{is_error}, $row);
 }
 
+# A heartbeat for turns: [place, say] of those that must stop.  partial is the text of the message idx.
 sub pulse {
 	my ($self, $lease, @turns) = @_;
-	return $self->rows('SELECT * FROM parley.pulse(?::int, ?::text[], ?::uuid[], ?::int[], ?::bigint[], ?::text[])',
-	    $lease, map { my $k = $_; [map { $_->{$k} } @turns] } qw(user conversation_id turn fence partial));
+	return [map { [@$_{qw(place say)}] } grep { !$_->{watched} } @{$self->_pulse($lease, \@turns, [])}];
+}
+
+# The digests of turns, text and seen in each: [place, say] of those that have changed.
+sub watch {
+	my ($self, @turns) = @_;
+	return [map { [@$_{qw(place say)}] } grep { $_->{watched} } @{$self->_pulse(15000, [], \@turns)}];
+}
+
+sub _pulse {
+	my ($self, $lease, $own, $watched) = @_;
+	my $column = sub { my ($k, $turns, $else) = @_; [map { $_->{$k} // $else } @$turns] };
+	return $self->rows('SELECT * FROM parley.pulse(?::int, ?::text[], ?::uuid[], ?::int[], ?::bigint[], ?::int[], ?::text[],'
+	    . ' ?::text[], ?::uuid[], ?::int[], ?::boolean[], ?::text[])', $lease,
+	    (map { $column->($_, $own) } qw(user conversation_id turn fence next partial)),
+	    (map { $column->($_, $watched) } qw(user conversation_id turn)),
+	    $column->('text', $watched, 'f'), $column->('seen', $watched, ''));
 }
 
 package Parley::SQL::Error;
