@@ -49,8 +49,6 @@ sub stopped {
 	return ($body, @e);
 }
 
-sub asked_for { my ($script) = @_; return grep { ($_->{script} // '') eq $script } $model->requests }
-
 my $n = 0;
 for my $case (['plain', $t], ['stream', $t], ['plain', $other], ['stream', $other]) {
 	my ($how, $worker) = @$case;
@@ -98,7 +96,7 @@ for my $case (['plain', $t], ['stream', $other]) {
 		is cancel($worker, $user, $id, 1)->{status}, 202, 'accepted';
 		my ($b) = stopped($c, $how, $since);
 		is_deeply [map { $_->{is_error} ? 1 : 0 } @{$b->{tool_calls}}], [0, 1, 1], 'done, stopped, not begun';
-		like JSON::XS->new->allow_nonref->encode($_->{result}), qr/error/, '... and their results say so' for @{$b->{tool_calls}}[1, 2];
+		like(JSON::XS->new->allow_nonref->encode($_->{result}), qr/error/, '... and their results say so') for @{$b->{tool_calls}}[1, 2];
 		is_deeply $pg->rows('SELECT title FROM tasks.tasks WHERE user_id = ?', $user), [{ title => 'Kept' }], 'what was not finished is undone';
 		ok +(wait_for { !$pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) } 3), 'the database works no more for it';
 		is state_of($pg, $id, 1), 'cancelled', 'the turn';
