@@ -297,7 +297,7 @@ subtest 'retry' => sub {
 	my $later = $db->begin('ned', 'later', in($turn));
 	$db->end_row($next, 'done', 'x', next => 0);
 	is $db->retry($next)->{outcome}, 'not_retryable', '... a queued one included';
-	is $db->retry({ %$turn, turn => 9 })->{outcome}, 'not_found';
+	is $db->retry({ %$turn, turn => 9 })->{outcome}, 'turn_not_found';
 	my $own = $db->talk('nora', 'one', 'x');
 	$db->begin('nora', 'elsewhere');
 	is $db->retry($own, max_turns => 1)->{outcome}, 'rate_limited', 'no more than a user may have';

@@ -13,6 +13,7 @@
 #include "base/uuid.h"
 #include "chat/pulse.h"
 #include "chat/store.h"
+#include "chat/watch.h"
 #include "io/pg.h"
 #include "model/client.h"
 #include "run/deadline.h"
@@ -28,6 +29,7 @@ static struct conf		 conf = {
 	.models = models, .nmodels = 2, .database_connections = 4, .database_wait = 500,
 	.database_connect_timeout = 2000, .database_statement_timeout = 5000,
 	.turn_deadline = 100000, .turn_lease = 15000, .turn_history_messages = 50, .turn_history_tokens = 24000,
+	.turn_max_attempts = 3, .limits_user_turns = 256, .limits_queue = 2,
 	.tools_max_result = 1000,
 };
 static char			 ids[64][UUID_TEXT];
@@ -58,22 +60,34 @@ failed(struct job *job, enum fail how, const char *name)
 	return good;
 }
 
+/* The hash of what a key is bound to is the text itself. */
 static int
-begin(struct job *job, const char *id, const char *content, struct store_begun *b)
+begin_as(struct job *job, const char *id, const char *content, enum on_busy how, const char *key, struct store_begun *b)
 {
 	memset(b, 0, sizeof *b);
 	return store_begin(job, &(struct store_begin){
-		.user = "ann", .conversation_id = id, .new_id = id_new(), .message_id = id_new(), .content = content
+		.user = "ann", .conversation_id = id, .new_id = id_new(), .message_id = id_new(), .content = content,
+		.on_busy = how, .key = key, .key_hash = key != NULL ? content : NULL
 	}, b);
 }
+
+static int
+begin(struct job *job, const char *id, const char *content, struct store_begun *b)
+{
+	return begin_as(job, id, content, ON_BUSY_REJECT, NULL, b);
+}
+
+static struct turn_key		 next;		/* what the last end() has handed on */
 
 static int
 end(struct job *job, const struct store_begun *b, const char *state, const char *text)
 {
 	struct message		 m = { .id = id_new(), .index = b->nown, .content = text, .raw = "{}", .model = "http://a/v1 m" };
-	struct store_end	 e = { .state = state, .reply = text != NULL ? &m : NULL, .model = "m", .timings = "{}" };
+	struct store_end	 e = { .state = state, .reply = text != NULL ? &m : NULL, .model = "m", .timings = "{}",
+		.take_next = true };
 	int			 rc = store_end(job, &b->key, &e);
 
+	next = e.next;
 	if (rc == 0 && text != NULL)
 		ok(m.created_at != NULL && strlen(m.created_at) == 24, "the reply has its time");
 	return rc;
@@ -196,6 +210,118 @@ walk_holds(struct job *job)
 	ok(end(job, &b, "done", NULL) == 0, "an end without a reply");
 }
 
+/* Keys and the queue: who has it, and who is told where it is. */
+static void
+walk_queue(struct job *job)
+{
+	struct store_begun	 b, c, d;
+	struct store_turn	 t = { 0 };
+	const char		*state = NULL;
+	struct turn_key		 none;
+
+	ok(begin_as(job, NULL, "one", ON_BUSY_QUEUE, "key", &b) == 0 && b.got == STORE_BEGUN, "a turn with a key");
+	ok(begin_as(job, NULL, "one", ON_BUSY_QUEUE, "key", &c) == 0 && c.got == STORE_ELSEWHERE, "its key again");
+	is_text(c.key.conversation_id, b.key.conversation_id, "... leads to it");
+	ok(c.key.turn == 1, "... and its number");
+	ok(begin_as(job, NULL, "two", ON_BUSY_QUEUE, "key", &c) < 0, "another body");
+	failed(job, FAIL_IDEMPOTENCY_MISMATCH, "... idempotency_mismatch");
+	ok(begin_as(job, b.key.conversation_id, "two", ON_BUSY_QUEUE, NULL, &c) == 0 && c.got == STORE_ELSEWHERE
+	    && c.key.turn == 2, "the next waits");
+	ok(begin_as(job, b.key.conversation_id, "three", ON_BUSY_QUEUE, NULL, &d) == 0 && d.key.turn == 3, "and one more");
+	ok(begin_as(job, b.key.conversation_id, "four", ON_BUSY_QUEUE, NULL, &d) < 0, "not a third");
+	failed(job, FAIL_QUEUE_FULL, "... queue_full");
+	ok(store_turn(job, b.key.conversation_id, 3, true, &t) == 0 && t.ahead == 2, "it knows its place");
+	is_text(t.state, "queued", "... and its state");
+	ok(store_cancel(job, b.key.conversation_id, 3, true, &state, &none) == 0, "one that waits is cancelled");
+	is_text(state, "cancelled", "... at once");
+	ok(store_cancel(job, b.key.conversation_id, 3, true, &state, &none) < 0, "twice");
+	failed(job, FAIL_TURN_NOT_RUNNING, "... turn_not_running");
+	ok(store_cancel(job, b.key.conversation_id, 7, true, &state, &none) < 0, "none such");
+	failed(job, FAIL_TURN_NOT_FOUND, "... turn_not_found");
+
+	ok(store_load(job, &c.key, &d) == 0 && d.got == STORE_GONE, "what waits is nobody's");
+	ok(end(job, &b, "done", "First.") == 0 && next.turn == 2, "the end hands the next one on");
+	ok(store_load(job, &next, &c) == 0 && c.got == STORE_BEGUN, "which is loaded");
+	ok(c.nhistory == 2 && c.nearlier == 0 && c.nown == 1, "... with its history");
+	is_text(c.history[1].content, "First.", "... of the moment");
+	is_text(c.history[2].content, "two", "... and its message");
+	ok(c.left_ms > 90000, "its time begins now");
+	ok(end(job, &c, "done", "Second.") == 0 && next.turn == 0, "then nobody waits");
+}
+
+/* From hand to hand, and once more. */
+static void
+walk_hands(struct job *job)
+{
+	struct store_begun	 b, c, d;
+	struct turn_key		*keys = NULL;
+	struct call		 call = { .id = id_new(), .call_id = "c", .tool_name = "add_task", .parameters = "{\"title\":\"x\"}" };
+	struct message		 m = { .id = id_new(), .index = 1, .content = "look", .calls = &call, .ncalls = 1 };
+	struct answer		 a = { .model_name = "m", .input_tokens = 3, .output_tokens = 4 };
+	int			 n = -1;
+
+	ok(begin(job, NULL, "go", &b) == 0 && store_step(job, &b.key, &m, &a) == 0, "a turn with a step");
+	ok(store_expired(job, 10, false, &keys, &n) == 0 && n == 0, "none is without a worker");
+	ok(store_take(job, &b.key, true, &c) == 0 && c.got == STORE_GONE, "nor can it be taken");
+	ok(store_release(job, &b.key) == 0, "given away");
+	ok(store_expired(job, 10, false, &keys, &n) == 0 && n == 1, "it is offered");
+	is_text(keys[0].conversation_id, b.key.conversation_id, "... by its name");
+	is_text(keys[0].user, "ann", "... and its user");
+	ok(store_take(job, &keys[0], true, &c) == 0 && c.got == STORE_BEGUN, "taken");
+	ok(c.nown == 2 && c.history[c.nhistory + 1].ncalls == 1, "... with its step");
+	ok(c.history[c.nhistory + 1].calls[0].result == NULL, "... whose call has no result");
+	ok(c.input_tokens == 3 && c.output_tokens == 4, "... and what it has cost");
+	ok(store_release(job, &b.key) == 0, "who gave it away cannot do so twice");
+	ok(store_tool_run(job, &b.key, 1, 0, &call) < 0 && job->stop == JOB_FENCED, "... nor run anything");
+	job->stop = JOB_RUNS;
+	job_forgive(job);
+	ok(store_tool_run(job, &c.key, 1, 0, &call) == 0 && !call.is_error, "who took it can");
+	ok(end(job, &c, "done", "Done.") == 0, "... and ends it");
+
+	ok(store_retry(job, c.key.conversation_id, 1, NULL, NULL, &d) == 0 && d.got == STORE_BEGUN, "again");
+	ok(d.key.run == 2 && d.key.turn == 1, "... as run 2");
+	ok(d.nearlier == 1 && d.history[d.nhistory].ncalls == 1 && d.nown == 1, "... with the calls of the first");
+	ok(store_retry(job, c.key.conversation_id, 1, NULL, NULL, &c) < 0, "not while it runs");
+	failed(job, FAIL_TURN_NOT_RETRYABLE, "... turn_not_retryable");
+	ok(store_retry(job, d.key.conversation_id, 8, NULL, NULL, &c) < 0, "nor what is not there");
+	failed(job, FAIL_TURN_NOT_FOUND, "... turn_not_found");
+	ok(end(job, &d, "failed", NULL) == 0, "the end of the second run");
+}
+
+static void
+walk_watch(struct job *job)
+{
+	struct store_begun	 b;
+	struct store_turn	 t = { 0 };
+	struct watch		 w = { .job = job, .turn = 1, .text = true };
+	struct pulse_turn	 p = { 0 };
+	struct buf		*text = buf_new(job->arena);
+
+	ok(begin(job, NULL, "go", &b) == 0, "a turn that is watched");
+	p.partial = text;
+	p.index = 1;
+	pulse_join(&p, &b.key, job);
+	w.conversation_id = b.key.conversation_id;
+	w.digest = "";
+	watch_join(&w);
+	ok(watch_wait(&w, deadline_ms(3000)) == 0, "to one who knows nothing all is new");
+	ok(store_turn(job, w.conversation_id, 1, true, &t) == 0 && t.digest != NULL && t.partial == NULL, "it is read");
+	w.digest = t.digest;
+	ok(watch_wait(&w, deadline_ms(600)) < 0 && job->fail == FAIL_NONE, "nothing happens");
+	buf_str(text, "half");
+	ok(watch_wait(&w, deadline_ms(3000)) == 0, "more text");
+	ok(store_turn(job, w.conversation_id, 1, true, &t) == 0 && t.partial != NULL, "... is read");
+	is_text(t.partial->content, "half", "... as it is");
+	w.digest = t.digest;
+	pulse_leave(&p);
+	ok(end(job, &b, "done", "half and half") == 0, "the end");
+	ok(watch_wait(&w, deadline_ms(3000)) == 0, "... is seen");
+	ok(store_turn(job, w.conversation_id, 1, true, &t) == 0 && t.partial == NULL, "... and read");
+	is_text(t.state, "done", "... as done");
+	watch_leave(&w);
+	watch_leave(&w);
+}
+
 static void
 wait_stop(struct job *job, int64_t ms)
 {
@@ -279,6 +405,9 @@ walk(void *arg)
 	walk_calls(&job, &b);
 	walk_reads(&job, b.key.conversation_id);
 	walk_holds(&job);
+	walk_queue(&job);
+	walk_hands(&job);
+	walk_watch(&job);
 	walk_pulse(&job);
 	walk_away(&job);
 	job_close(&job);
