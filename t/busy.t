@@ -33,19 +33,31 @@ sub in_order {
 	is_deeply \@bad, [], "$user: each question is followed by its own answer";
 }
 
-for my $on_busy ('reject', undef) {
-	my $how = $on_busy // 'absent';
-	my $user = "alice-$how";
-	my $id = $t->chat($user, "add task: item $how-0")->{json}{conversation_id};
-	my @many = map {
-		$t->begin_chat($user, "add task: item $how-$_", conversation_id => $id,
-		    defined $on_busy ? (on_busy => $on_busy) : ());
-	} 1 .. $N;
-	my @got = map { $_->response } @many;
+# A hundred at once to a conversation that has one turn; the answers.
+sub crowd {
+	my ($user, %fields) = @_;
+	my $id = $t->chat($user, "add task: item $user-0")->{json}{conversation_id};
+	my @many = map { $t->begin_chat($user, "add task: item $user-$_", conversation_id => $id, %fields) } 1 .. $N;
+	return ($id, map { $_->response } @many);
+}
+
+# Each client has the answer to what it asked, and no other has it too.
+sub own_answers {
+	my ($user, @ok) = @_;
+	my %said = map { $_->{json}{turn} => $_->{json} } @ok;
+	is keys %said, @ok, 'no two answers of one turn';
+	my $questions = $pg->rows("SELECT turn, content FROM parley.messages WHERE user_id = ? AND role = 'user' AND turn > 1", $user);
+	is scalar @$questions, @ok, 'what was answered is what was stored';
+	is_deeply [grep { $said{$_->{turn}}{messages}[0]{content} ne $_->{content} } @$questions], [],
+	    'each client has the answer to what it asked';
+}
+
+subtest 'on_busy reject' => sub {
+	my ($id, @got) = crowd('rita', on_busy => 'reject');
 	my @ok = grep { $_->{status} == 200 } @got;
 	my @busy = grep { $_->{status} == 409 } @got;
 
-	is @ok + @busy, $N, "on_busy $how: each of $N gets 200 or 409" or diag join ' ', map { $_->{status} } @got;
+	is @ok + @busy, $N, "each of $N gets 200 or 409" or diag join ' ', map { $_->{status} } @got;
 	cmp_ok scalar @ok, '>=', 1, 'somebody gets through: ' . @ok;
 	cmp_ok scalar @busy, '>=', 1, 'not all do: ' . @busy;
 	error_is($busy[0], 409, 'conversation_busy', 'a refusal', conversation_id => $id);
@@ -53,16 +65,24 @@ for my $on_busy ('reject', undef) {
 		$_->{json}{error_code} ne 'conversation_busy' || $_->{headers}{'retry-after'} !~ /^[1-9]\d*$/
 		    || $_->{json}{turn} !~ /^\d+$/ || $_->{json}{turn} < 2 || $_->{json}{turn} > 1 + @ok
 	} @busy], [], 'each refusal says when to come back, and which turn is in the way';
+	own_answers('rita', @ok);
+	in_order('rita', $id, 1 + @ok);
+	is $pg->one(q{SELECT count(*) FROM tasks.tasks WHERE user_id = 'rita'}), 1 + @ok, 'a refused request has done nothing';
+	is $t->chat('rita', 'add task: item last', conversation_id => $id)->{status}, 200, 'and the next is served';
+};
 
-	my %said = map { $_->{json}{turn} => $_->{json} } @ok;
-	is keys %said, @ok, 'no two answers of one turn';
-	in_order($user, $id, 1 + @ok);
-	my $questions = $pg->rows("SELECT turn, content FROM parley.messages WHERE user_id = ? AND role = 'user' AND turn > 1", $user);
-	is_deeply [grep { $said{$_->{turn}}{messages}[0]{content} ne $_->{content} } @$questions], [],
-	    'each client has the answer to what it asked';
-	is $pg->one('SELECT count(*) FROM tasks.tasks WHERE user_id = ?', $user), 1 + @ok, 'a refused request has done nothing';
-	is $t->chat($user, "add task: item $how-last", conversation_id => $id)->{status}, 200, 'and the next is served';
-}
+subtest 'on_busy absent: they wait' => sub {
+	my ($id, @got) = crowd('alice');
+
+	is_deeply [grep { $_->{status} != 200 } @got], [], "each of $N is answered";
+	own_answers('alice', @got);
+	in_order('alice', $id, 1 + $N);
+	is $pg->one(q{SELECT count(*) FROM tasks.tasks WHERE user_id = 'alice'}), 1 + $N, 'each has done what it was to do';
+	is $pg->one(q{SELECT count(*) FROM (SELECT created_at < lag(created_at) OVER (ORDER BY turn) AS wrong FROM parley.messages
+	    WHERE user_id = 'alice' AND idx = 0) x WHERE wrong}), 0, 'they ran in the order in which they came';
+	is $pg->one(q{SELECT count(*) FROM (SELECT started_at < lag(ended_at) OVER (ORDER BY turn) AS wrong FROM parley.turns
+	    WHERE user_id = 'alice') x WHERE wrong}), 0, '... one at a time';
+};
 
 subtest "$N users" => sub {
 	my %begun = map { $_ => $t->begin_chat("user-$_", "add task: item of-$_") } 1 .. $N;

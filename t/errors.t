@@ -47,11 +47,14 @@ sub send_body {
 subtest 'addresses and methods' => sub {
 	error_is($t->get($_), 404, 'not_found', $_) for '/api', '/api/', '/api/chats', '/api/conversations/', '/api//chat',
 	    '/api/alice/chat/', '/api/alice/conversations', '/api/chat/', '/API/chat', '/api/%63hat%2f',
-	    "/api/conversations/$nobody/turns", "/api/conversations/$nobody/turns/1/", '/api/../api/health/x';
+	    "/api/conversations/$nobody/turns", "/api/conversations/$nobody/turns/1/",
+	    "/api/conversations/$nobody/turns/1/event", "/api/conversations/$nobody/turns/1/cancel/", '/api/../api/health/x';
 	my %allow = (
 		'/api/chat' => 'POST', '/api/alice/chat' => 'POST', '/api/conversations' => 'GET, HEAD',
 		"/api/conversations/$nobody" => 'GET, HEAD, PATCH, DELETE',
 		"/api/conversations/$nobody/turns/1" => 'GET, HEAD', '/api/health' => 'GET, HEAD',
+		"/api/conversations/$nobody/turns/1/events" => 'GET, HEAD',
+		"/api/conversations/$nobody/turns/1/cancel" => 'POST', "/api/conversations/$nobody/turns/1/retry" => 'POST',
 	);
 	for my $path (sort keys %allow) {
 		my $r = $t->request('PUT', $path, {});
@@ -246,7 +249,7 @@ subtest 'conversations' => sub {
 
 	my $c = $t->begin_chat('dave', 'script:wait', conversation_id => $id);
 	Parley::Process::wait_for { $pg->one(q{SELECT count(*) FROM parley.turns WHERE state = 'running'}) } 5;
-	for my $body ({}, { on_busy => 'reject' }, { stream => JSON::XS::true }) {
+	for my $body ({ on_busy => 'reject' }, { on_busy => 'reject', stream => JSON::XS::true }) {
 		$r = $t->chat('dave', 'Too soon', conversation_id => $id, %$body);
 		error_is($r, 409, 'conversation_busy', join(' ', 'busy', %$body), conversation_id => $id, turn => 2);
 		like $r->{headers}{'retry-after'}, qr/^[1-9]\d*$/, '... Retry-After';

@@ -16,6 +16,7 @@ my $model = Parley::Model->new(scripts => {
 	slow => text_reply('Take ', 900, 'your ', 900, 'time.'),
 	tools => join("---\n", "wait 500\n" . call_reply(add_task => { title => 'Once' }), "wait 500\n" . text_reply('Added.')),
 	endless => text_reply('On ', map { (400, "and on $_ ") } 1 .. 60),
+	handed => join("---\n", text_reply('Half ', 20000, 'x'), text_reply(500, 'Whole.')),
 	silent => "hang\n",
 });
 my $pg = Parley::Postgres->new;
@@ -143,7 +144,7 @@ subtest 'a pool that drains' => sub {
 subtest 'a drain that takes too long' => sub {
 	my $t = app('worker.drain_timeout' => '300 ms');
 	$model->clear;
-	my $c = $t->begin_chat('eve', 'script:endless', stream => $true);
+	my $c = $t->begin_chat('eve', 'script:handed', stream => $true);
 	my $id = $c->event->{data}{conversation_id};
 	is $c->event->{event}, 'delta', 'it runs';
 	my @pids = $t->pids;
@@ -153,15 +154,16 @@ subtest 'a drain that takes too long' => sub {
 	ok +(Parley::Process::wait_for { !grep { kill 0, $_ } @pids } 10), 'the workers end all the same';
 	cmp_ok time - $since, '<', 6, '... soon';
 
-	# multiwatch has started others.
+	# multiwatch has started others; the turn was given away.
 	$t->ready;
-	my $r = $t->chat('eve', 'Hello', conversation_id => $id);
-	is $r->{status}, 200, 'the conversation goes on at once' or diag $r->{body};
-	is $r->{json}{turn}, 2, '... with its next turn';
-	my ($q, $a) = @{$t->get("/api/conversations/$id", user => 'eve')->{json}{messages}};
-	is $q->{error_code}, 'turn_abandoned', 'the first says why it has no answer';
-	like $a->{content}, qr/^On /, '... and what was said is kept';
-	ok $a->{interrupted}, '... marked as interrupted';
+	ok +(Parley::Process::wait_for { $pg->one('SELECT fence FROM parley.turns WHERE conversation_id = ?', $id) > 2 } 5), 'another takes the turn';
+	cmp_ok time - $since, '<', 6, '... soon';
+	my $turn = $pg->rows('SELECT state, run, attempts FROM parley.turns WHERE conversation_id = ?', $id)->[0];
+	is_deeply $turn, { state => 'running', run => 1, attempts => 1 }, '... which goes on, and that was no failure';
+	my $r = $t->get("/api/conversations/$id/turns/1?wait=30", user => 'eve');
+	is $r->{json}{response}, 'Whole.', '... to its end' or diag $r->{body};
+	is $t->chat('eve', 'Hello', conversation_id => $id)->{json}{turn}, 2, 'the conversation goes on';
+	is scalar @{$t->get("/api/conversations/$id", user => 'eve')->{json}{messages}}, 4, 'there is no trace of the half';
 };
 
 done_testing;

@@ -44,19 +44,19 @@ subtest 'in the order of arrival, whichever worker they came to' => sub {
 	my $c = $second->get("/api/conversations/$id")->{json};
 	conversation_ok($c->{conversation}, 'the conversation');
 	is_deeply [@{$c->{conversation}}{qw(state live_turn queued turns)}], ['running', 1, 4, 5], '... shows who waits';
+	message_ok($_, 'a message') for @{$c->{messages}};
 	is_deeply [map { "$_->{turn} $_->{turn_state} $_->{content}" } @{$c->{messages}}],
 	    ['1 running script:short', map { $_ + 1 . " queued My name is N$_" } 1 .. 4], 'what waits can be read';
-	message_ok($_, 'a message') for @{$c->{messages}};
 	my ($of_list) = grep { $_->{id} eq $id } @{$t->get('/api/conversations')->{json}{conversations}};
 	is $of_list->{queued}, 4, 'the list shows it as well';
 	my $r = turn($t, 'alice', $id, 3);
-	is "$r->{status} $r->{json}{status}", '200 queued', 'a turn that waits';
-	body_ok($r->{json}, '... has the shape of any');
+	body_ok($r->{json}, 'a turn that waits has the shape of any');
+	is "$r->{status} $r->{json}{status}", '200 queued', '... and says so';
 
 	is $live->response->{json}{response}, 'A short one.', 'the first';
 	my @got = map { $_->response } @waiting;
-	is_deeply [map { "$_->{status} $_->{json}{turn} $_->{json}{status}" } @got], [map { "200 $_ success" } 2 .. 5], 'each has its own answer';
 	body_ok($got[0]{json}, 'an answer');
+	is_deeply [map { "$_->{status} $_->{json}{turn} $_->{json}{status}" } @got], [map { "200 $_ success" } 2 .. 5], 'each has its own answer';
 	is_deeply [map { $_->{json}{messages}[0]{content} } @got], [map { "My name is N$_" } 1 .. 4], '... to what it asked';
 	my $at = $pg->rows('SELECT turn, started_at, lag(ended_at) OVER (ORDER BY turn) AS before FROM parley.turns WHERE conversation_id = ?', $id);
 	is_deeply [grep { defined $_->{before} && $_->{started_at} lt $_->{before} } @$at], [], 'one after the other';

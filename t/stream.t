@@ -14,6 +14,7 @@ use Time::HiRes qw(sleep time);
 use Parley::Contract;
 use Parley::Process;
 use Parley::Test;
+use Parley::Turns;
 
 my @long = map { "piece $_ of a long answer, " . 'x' x 900 . "\n" } 1 .. 900;
 my $model = Parley::Model->new(scripts => {
@@ -35,30 +36,6 @@ my $t = Parley::Test->new(model => $model, conf => { 'model.retries' => 0, 'clie
 my $pg = $t->pg;
 my $true = JSON::XS::true;
 
-# Pieces that come together may be given out together.
-sub names { join(' ', map { $_->{event} } @_) =~ s/delta(?: delta)+/delta/gr }
-
-# What every whole stream of a turn must be.
-sub stream_ok {
-	my ($name, @e) = @_;
-	my ($text, @order) = ('');
-
-	is $e[0]{event}, 'turn', "$name: turn comes first";
-	ok !(grep { !length($_->{id} // '') } @e), "$name: every event has an id";
-	ok !(grep { ref $_->{data} ne 'HASH' || $_->{text} =~ /\n/ } @e), "$name: one line of JSON in each";
-	my %seen;
-	ok !(grep { $seen{$_->{id}}++ } @e[0 .. $#e - 1]), "$name: no place twice";
-	for my $e (@e) {
-		$text = '' if $e->{event} =~ /^(?:reset|tool_result)$/;
-		$text .= $e->{data}{text} if $e->{event} eq 'delta';
-	}
-	if ($e[-1]{event} eq 'done') {
-		body_ok($e[-1]{data}, "$name: done");
-		ok $text eq $e[-1]{data}{response}, "$name: the deltas are the response";
-	}
-	return $e[-1]{data};
-}
-
 subtest 'a plain answer' => sub {
 	my $r = $t->begin_chat('alice', 'script:pieces', stream => $true);
 	my $head = $r->head;
@@ -66,10 +43,7 @@ subtest 'a plain answer' => sub {
 	like $head->{headers}{'content-type'}, qr{^text/event-stream}, 'Content-Type';
 	is $head->{headers}{'cache-control'}, 'no-cache', 'Cache-Control';
 	like $head->{headers}{'x-request-id'}, $UUID, 'a request id';
-	my @e;
-	while (my $e = $r->event) {
-		push @e, $e;
-	}
+	my @e = events($r);
 	is names(@e), 'turn delta done', 'events';
 	my $b = stream_ok('plain', @e);
 	is_deeply [map { $_->{data}{text} } @e[1 .. 4]], ['Grüße, ', '😀', "\nline two\r\n", ' end'], 'as the model gave them';
@@ -125,10 +99,7 @@ subtest 'pieces come at once, silence is filled' => sub {
 
 subtest 'errors' => sub {
 	my $r = $t->begin_chat('alice', 'script:torn', stream => $true);
-	my @e;
-	while (my $e = $r->event) {
-		push @e, $e;
-	}
+	my @e = events($r);
 	is names(@e), 'turn delta error', 'in the middle';
 	stream_ok('torn', @e);
 	my $error = $e[-1]{data};
@@ -197,14 +168,11 @@ subtest 'waiting costs nothing' => sub {
 
 subtest 'a client that reads slowly' => sub {
 	my $r = $t->begin_chat('slow', 'script:long', stream => $true);
-	is $r->event->{event}, 'turn', 'it begins';
+	my $begin = $r->event;
+	is $begin->{event}, 'turn', 'it begins';
 	sleep 1;
 	is $t->chat('quick', 'Hello')->{status}, 200, 'others are served meanwhile' for 1 .. 4;
-	my @e = ({ event => 'turn', id => '-', data => {}, text => '' });
-	while (my $e = $r->event) {
-		push @e, $e;
-	}
-	my $b = stream_ok('long', @e);
+	my $b = stream_ok('long', $begin, events($r));
 	ok $b->{response} eq join('', @long), 'and nothing is lost';
 };
 

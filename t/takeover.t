@@ -17,10 +17,10 @@ my $add = call_reply(add_task => { title => 'Once' });
 my $model = Parley::Model->new(scripts => {
 	thinks => join("---\n", $hang, text_reply('Here I am.')),
 	between => join("---\n", $add, $hang, text_reply('Added.')),
-	tool => join("---\n", call_reply(add_slowly => { title => 'Once', seconds => 1.5 }, list_tasks => {}), text_reply('Done.')),
+	tool => join("---\n", call_reply(add_slowly => { title => 'Once', seconds => 2.5 }, list_tasks => {}), text_reply('Done.')),
 	early => join("---\n", $hang, text_reply('Not lost.')),
 	poison => join("---\n", $add, text_reply('Half ', 'an ', 30000, 'answer')),
-	pauses => join("---\n", text_reply('I ', 30000, 'was away.'), text_reply('I am ', 'another.')),
+	(map { $_ => join("---\n", text_reply('I ', 30000, 'was away.'), text_reply('I am ', 'another.')) } qw(pause pause2)),
 	crashed => text_reply('I ', 4500, 'never left.'),
 	drained => join("---\n", $add, text_reply('Half ', 30000, 'x'), text_reply('Whole.')),
 	asked => text_reply('Half ', 30000, 'x'),
@@ -107,9 +107,8 @@ subtest 'a turn that kills its workers' => sub {
 };
 
 subtest 'a worker that is stopped for longer than its lease' => sub {
-	my ($c, $id) = begun($t, 'pause', 'script:pauses');
-	my ($s, $ids) = begun($t, 'pause2', 'script:pauses', stream => $true);
-	asked_ok('pauses', 2);
+	my ($c, $id) = begun($t, 'pause', 'script:pause');
+	my ($s, $ids) = begun($t, 'pause2', 'script:pause2', stream => $true);
 	wait_for { speaks($pg, $id) && speaks($pg, $ids) };
 	my ($pid) = $t->pids;
 	kill 'STOP', $pid;
