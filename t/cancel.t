@@ -96,9 +96,12 @@ for my $case (['plain', $t], ['stream', $other]) {
 		is cancel($worker, $user, $id, 1)->{status}, 202, 'accepted';
 		my ($b) = stopped($c, $how, $since);
 		is_deeply [map { $_->{is_error} ? 1 : 0 } @{$b->{tool_calls}}], [0, 1, 1], 'done, stopped, not begun';
-		like(JSON::XS->new->allow_nonref->encode($_->{result}), qr/error/, '... and their results say so') for @{$b->{tool_calls}}[1, 2];
-		is_deeply $pg->rows('SELECT title FROM tasks.tasks WHERE user_id = ?', $user), [{ title => 'Kept' }], 'what was not finished is undone';
-		ok +(wait_for { !$pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) } 3), 'the database works no more for it';
+		like(JSON::XS->new->allow_nonref->encode($_->{result}), qr/error/,
+		    '... and their results say so') for @{$b->{tool_calls}}[1, 2];
+		is_deeply $pg->rows('SELECT title FROM tasks.tasks WHERE user_id = ?', $user), [{ title => 'Kept' }],
+		    'what was not finished is undone';
+		ok +(wait_for { !$pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) } 3),
+		    'the database works no more for it';
 		is state_of($pg, $id, 1), 'cancelled', 'the turn';
 	};
 }
@@ -140,7 +143,8 @@ subtest 'twice' => sub {
 	is $r[0]{status}, 202, 'the first';
 	is_deeply [grep { $_->{status} != 202 && ($_->{json}{error_code} // '') ne 'turn_not_running' } @r], [], 'more do no harm';
 	stopped($c, 'plain', time);
-	error_is(cancel($_, 'dan', $id, 1), 409, 'turn_not_running', 'when it has ended', conversation_id => $id, turn => 1) for $t, $other;
+	error_is(cancel($_, 'dan', $id, 1), 409, 'turn_not_running',
+	    'when it has ended', conversation_id => $id, turn => 1) for $t, $other;
 };
 
 subtest 'what cannot be stopped' => sub {

@@ -65,14 +65,16 @@ sub finished {
 }
 
 subtest 'while the model speaks' => sub {
-	my ($id, $at) = crash('alice', 'script:slow please', sub { $pg->one("SELECT count(*) FROM parley.live WHERE user_id = 'alice' AND bytes > 0") });
+	my ($id, $at) = crash('alice', 'script:slow please',
+	    sub { $pg->one("SELECT count(*) FROM parley.live WHERE user_id = 'alice' AND bytes > 0") });
 	is $pg->one('SELECT content FROM parley.messages WHERE conversation_id = ?', $id), 'script:slow please', 'the message stays';
 	is turn_row($id, 1)->{state}, 'running', 'the turn is live';
 	my $r = $t->chat('alice', 'hello?', conversation_id => $id, on_busy => 'reject');
 	error_is($r, 409, 'conversation_busy', 'until then the conversation is busy', turn => 1);
 	my $took = finished('alice', $id, 'Here I am.', $at);
 	ok $took >= 1.5 && $took < 7, '... when the lease is out' or diag $took;
-	is $pg->one('SELECT count(*) FROM parley.messages WHERE conversation_id = ? AND turn = 1', $id), 2, 'half a word is not an answer';
+	is $pg->one('SELECT count(*) FROM parley.messages WHERE conversation_id = ? AND turn = 1', $id), 2,
+	    'half a word is not an answer';
 };
 
 subtest 'before its first pulse' => sub {
@@ -82,7 +84,8 @@ subtest 'before its first pulse' => sub {
 };
 
 subtest 'in a SQL tool, which goes on in the database' => sub {
-	my ($id, $at) = crash('carol', 'script:tool please', sub { $pg->one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") });
+	my ($id, $at) = crash('carol', 'script:tool please',
+	    sub { $pg->one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") });
 	finished('carol', $id, 'Done.', $at);
 	my $calls = $pg->rows('SELECT tool_name, is_error, result FROM parley.tool_calls WHERE conversation_id = ? ORDER BY pos', $id);
 	is $pg->one("SELECT count(*) FROM tasks.tasks WHERE user_id = 'carol'"), 1, 'its effect is there, once';
@@ -96,18 +99,20 @@ subtest 'in a SQL tool, and the database gives up too' => sub {
 	$pg->one("SELECT pg_terminate_backend(pid) $sleeping");
 	is $pg->one("SELECT count(*) FROM tasks.tasks WHERE user_id = 'dave'"), 0, 'no effect';
 	finished('dave', $id, 'Done.', $at);
-	is_deeply [map { $_->{title} } @{$pg->rows("SELECT title FROM tasks.tasks WHERE user_id = 'dave' ORDER BY id")}], ['gone', 'next'],
-	    'it is done for the first time, and then the next';
+	is_deeply [map { $_->{title} } @{$pg->rows("SELECT title FROM tasks.tasks WHERE user_id = 'dave' ORDER BY id")}],
+	    ['gone', 'next'], 'it is done for the first time, and then the next';
 	my ($last) = reverse grep { !defined $_->{script} } $model->requests;
 	my @roles = map { $_->{role} } @{$last->{body}{messages}};
 	is "@roles", 'system user assistant tool tool assistant user', 'the model sees each call with its result';
 };
 
 subtest 'in a SQL tool that outlives the lease' => sub {
-	my ($id, $at) = crash('erin', 'script:longer please', sub { $pg->one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") });
+	my ($id, $at) = crash('erin', 'script:longer please',
+	    sub { $pg->one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") });
 	finished('erin', $id, 'Done.', $at);
 	is $pg->one("SELECT count(*) FROM tasks.tasks WHERE user_id = 'erin'"), 1, 'its effect is there, once';
-	is $pg->one("SELECT count(*) FROM parley.tool_calls WHERE user_id = 'erin' AND NOT is_error AND result IS NOT NULL"), 1, '... with its result';
+	is $pg->one("SELECT count(*) FROM parley.tool_calls WHERE user_id = 'erin' AND NOT is_error AND result IS NOT NULL"), 1,
+	    '... with its result';
 };
 
 done_testing;

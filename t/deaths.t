@@ -24,7 +24,8 @@ subtest 'workers that die all the time' => sub {
 		my @begun = map {
 			my $user = "user-$_";
 			$n++;
-			[$user, $p->begin_chat($user, "add task: item $n of $user", $conversation{$user} ? (conversation_id => $conversation{$user}) : ())];
+			[$user, $p->begin_chat($user, "add task: item $n of $user",
+			    $conversation{$user} ? (conversation_id => $conversation{$user}) : ())];
 		} 1 .. 12;
 		sleep rand 0.15;
 		my @pids = $p->pids;
@@ -63,7 +64,8 @@ subtest 'workers that die all the time' => sub {
 	ok wait_for(sub { !$pg->one($live) }, 10), 'nothing is left running when the leases are out';
 	is_deeply $pg->rows(q{SELECT error_code, count(*) FROM parley.turns WHERE state = 'failed'
 	    AND error_code <> 'turn_abandoned' GROUP BY 1}), [], 'no turn has failed, but for those that met death three times';
-	cmp_ok $pg->one(q{SELECT count(*) FROM parley.turns WHERE attempts > 1 AND state = 'done'}), '>', 0, 'some were finished by another';
+	cmp_ok $pg->one(q{SELECT count(*) FROM parley.turns WHERE attempts > 1 AND state = 'done'}), '>', 0,
+	    'some were finished by another';
 };
 
 subtest 'a parent that restarts with patience' => sub {

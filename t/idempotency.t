@@ -56,7 +56,8 @@ subtest 'the same request again' => sub {
 	is $second->{json}{turn}, 2, 'another key';
 	is place(ask($other, 'ann', 'k2', qq({"time_zone":"Asia/Tokyo","on_busy":"queue","conversation_id":"$id","message":"Hello"}))),
 	    "200 $id 2", 'the members in another order';
-	is place($t->begin('POST', '/api/ann/chat', { message => 'Hello', @more }, user => 'ann', headers => { 'Idempotency-Key' => 'k2' })->response),
+	is place($t->begin('POST', '/api/ann/chat', { message => 'Hello', @more }, user => 'ann',
+	    headers => { 'Idempotency-Key' => 'k2' })->response),
 	    "200 $id 2", 'with the user in the path';
 	is turns('ann'), 2, 'two turns';
 	is ask($t, 'bob', 'k1', { message => 'script:counted' })->{json}{response}, 'Answer 2.', 'the key of another user';
@@ -66,8 +67,8 @@ subtest 'the same request again' => sub {
 subtest 'another request with its key' => sub {
 	my $body = { message => 'Hello' };
 	my $id = ask($t, 'carl', 'k', $body)->{json}{conversation_id};
-	for my $change ({ message => 'Hello!' }, { message => 'Hello', conversation_id => $id }, { message => 'Hello', time_zone => 'Asia/Tokyo' },
-	    { message => 'Hello', on_busy => 'reject' }) {
+	for my $change ({ message => 'Hello!' }, { message => 'Hello', conversation_id => $id },
+	    { message => 'Hello', time_zone => 'Asia/Tokyo' }, { message => 'Hello', on_busy => 'reject' }) {
 		error_is(ask($_, 'carl', 'k', $change), 422, 'idempotency_mismatch', 'another body') for $t, $other;
 	}
 	error_is(ask($t, 'carl', 'k', { message => 'Hello!', stream => JSON::XS::true }), 422, 'idempotency_mismatch', 'as a stream');
@@ -76,7 +77,9 @@ subtest 'another request with its key' => sub {
 };
 
 subtest 'fifty at once' => sub {
-	my @c = map { keyed($_ % 3 ? $t : $other, 'dora', 'k', { message => 'script:slow', $_ % 5 ? () : (stream => JSON::XS::true) }) } 1 .. 50;
+	my @c = map {
+		keyed($_ % 3 ? $t : $other, 'dora', 'k', { message => 'script:slow', $_ % 5 ? () : (stream => JSON::XS::true) });
+	} 1 .. 50;
 	my (@got, %said);
 	for (1 .. 50) {
 		my $b = $_ % 5 ? $c[$_ - 1]->response->{json} : (events($c[$_ - 1]))[-1]{data};
@@ -116,7 +119,8 @@ subtest 'refusals do not bind a key' => sub {
 	my %body = (message => 'Hello', conversation_id => $id, on_busy => 'reject');
 	error_is(ask($t, 'finn', 'k1', \%body), 409, 'conversation_busy', 'a conversation that is busy');
 	error_is(ask($t, 'finn', 'k2', { message => ' ' }), 422, 'validation_error', 'a message without text');
-	error_is(ask($t, 'finn', 'k3', { message => 'x', conversation_id => '00000000-0000-4000-8000-000000000000' }), 404, 'conversation_not_found', 'no conversation');
+	error_is(ask($t, 'finn', 'k3', { message => 'x', conversation_id => '00000000-0000-4000-8000-000000000000' }), 404,
+	    'conversation_not_found', 'no conversation');
 	error_is(ask($t, 'finn', 'k4', '{'), 400, 'invalid_json', 'no JSON');
 	my $few = beside($t, conf => { 'limits.user_turns' => 1 });
 	my $r = ask($few, 'finn', 'k5', { message => 'Hello' });

@@ -20,7 +20,8 @@ sub uuid { Parley::SQL::uuid() }
 
 sub states {
 	my ($user) = @_;
-	return join ' ', map { $_->{state} } @{$pg->rows('SELECT state FROM parley.turns WHERE user_id = ? ORDER BY conversation_id, turn', $user)};
+	return join ' ',
+	    map { $_->{state} } @{$pg->rows('SELECT state FROM parley.turns WHERE user_id = ? ORDER BY conversation_id, turn', $user)};
 }
 
 sub in { my ($turn, @more) = @_; return (conversation => $turn->{conversation_id}, @more) }
@@ -113,7 +114,8 @@ subtest 'keys' => sub {
 	is $db->begin('dan', 'x', conversation => uuid(), key => 'k 3', hash => 'h')->{outcome}, 'not_found', 'nor does this';
 	is $db->begin('dan', 'x', key => 'k 3', hash => 'other')->{outcome}, 'begun';
 	is $db->begin('dan', 'two', in($one, key => 'k 2', hash => 'h'))->{turn}, 2, 'a queued turn is found';
-	$pg->psql(q{UPDATE parley.idempotency_keys SET created_at = created_at - interval '24 hours' WHERE user_id = 'dan' AND key = 'k 1'});
+	$pg->psql(q{UPDATE parley.idempotency_keys SET created_at = created_at - interval '24 hours'
+	    WHERE user_id = 'dan' AND key = 'k 1'});
 	my $late = $db->begin('dan', 'one', @key);
 	is $late->{outcome}, 'begun', 'after 24 hours it is free';
 	isnt $late->{conversation_id}, $one->{conversation_id};
@@ -137,7 +139,8 @@ subtest 'a beginning of unknown fate' => sub {
 	my %ids = (new => uuid(), message => uuid());
 	my $turn = $db->begin('gus', 'hello', %ids);
 	my $again = $db->begin('gus', 'hello', %ids, again => 1);
-	is_deeply [@$again{qw(outcome conversation_id turn fence next)}], ['begun', $turn->{conversation_id}, 1, 1, 1], 'it was stored: the same turn';
+	is_deeply [@$again{qw(outcome conversation_id turn fence next)}], ['begun', $turn->{conversation_id}, 1, 1, 1],
+	    'it was stored: the same turn';
 	is $again->{content}, 'hello';
 	is states('gus'), 'running', '... once';
 	my $conversation = $turn->{conversation_id};
@@ -280,11 +283,13 @@ subtest 'retry' => sub {
 	is_deeply [@$known{qw(outcome turn)}], ['known', 1], 'the same request again';
 	is $db->retry($turn, key => 'r', hash => 'i')->{outcome}, 'mismatch', 'another with its key';
 	is $db->retry($turn)->{outcome}, 'not_retryable', 'one alone runs';
-	is_deeply $pg->rows(q{SELECT state, run, fence, attempts, steps, messages, error_code, ended_at, cancel_requested_at FROM parley.turns WHERE user_id = 'ned'}),
-	    [{ state => 'running', run => 2, fence => 2, attempts => 1, steps => 0, messages => 1, error_code => undef, ended_at => undef,
-	        cancel_requested_at => undef }], 'the turn begins anew';
+	is_deeply $pg->rows(q{SELECT state, run, fence, attempts, steps, messages, error_code, ended_at,
+	    cancel_requested_at FROM parley.turns WHERE user_id = 'ned'}),
+	    [{ state => 'running', run => 2, fence => 2, attempts => 1, steps => 0, messages => 1, error_code => undef,
+	        ended_at => undef, cancel_requested_at => undef }], 'the turn begins anew';
 	my $mine = $db->load({ %$turn, fence => 2 });
-	is_deeply [map { "$_->{run}.$_->{idx} $_->{content}" } @{$mine->{history}}], ['1.1 look', '2.0 go'], 'with what the run before did, not with what it said';
+	is_deeply [map { "$_->{run}.$_->{idx} $_->{content}" } @{$mine->{history}}], ['1.1 look', '2.0 go'],
+	    'with what the run before did, not with what it said';
 	like $mine->{history}[0]{calls}, qr/Once/, '... and the result of its calls';
 	is $mine->{local_time}, $turn->{local_time}, 'the time is that of the message';
 	is failed(sub { $db->end($turn, 'done', 'x') }), 'PF001', 'the run before can write nothing';
@@ -306,7 +311,10 @@ subtest 'retry' => sub {
 subtest 'digests' => sub {
 	my $turn = $db->begin('oda', 'go');
 	my $waits = $db->begin('oda', 'later', in($turn));
-	my $seen = sub { my ($which, $text) = @_; return { %$which, text => $text ? 't' : 'f', seen => $db->read($which, $text)->[0]{digest} } };
+	my $seen = sub {
+		my ($which, $text) = @_;
+		return { %$which, text => $text ? 't' : 'f', seen => $db->read($which, $text)->[0]{digest} };
+	};
 	my @both = ($seen->($turn, 1), $seen->($turn, 0));
 	is_deeply $db->watch(@both), [], 'nothing new';
 	is_deeply [map { $_->[0] } @{$db->watch($turn, $waits)}], [1, 2], 'to one who knows nothing all is new';

@@ -79,7 +79,8 @@ subtest 'a turn that takes too long' => sub {
 	my $took = time - $since;
 	ok $took >= 0.9 && $took < 3, '... in time' or diag $took;
 	is state_of($r->{json}{conversation_id}), 'failed', '... the turn is failed';
-	error_is($t->get("/api/conversations/$r->{json}{conversation_id}/turns/1", user => 'bob'), 200, 'turn_timeout', '... as it is read');
+	error_is($t->get("/api/conversations/$r->{json}{conversation_id}/turns/1", user => 'bob'), 200, 'turn_timeout',
+	    '... as it is read');
 
 	my @e = $t->stream('bob', 'script:endless');
 	is $e[-1]{event}, 'error', 'a stream ends as well';
@@ -156,7 +157,8 @@ subtest 'a drain that takes too long' => sub {
 
 	# multiwatch has started others; the turn was given away.
 	$t->ready;
-	ok +(Parley::Process::wait_for { $pg->one('SELECT fence FROM parley.turns WHERE conversation_id = ?', $id) > 2 } 5), 'another takes the turn';
+	ok +(Parley::Process::wait_for { $pg->one('SELECT fence FROM parley.turns WHERE conversation_id = ?', $id) > 2 } 5),
+	    'another takes the turn';
 	cmp_ok time - $since, '<', 6, '... soon';
 	my $turn = $pg->rows('SELECT state, run, attempts FROM parley.turns WHERE conversation_id = ?', $id)->[0];
 	is_deeply $turn, { state => 'running', run => 1, attempts => 1 }, '... which goes on, and that was no failure';

@@ -26,7 +26,8 @@ my $true = JSON::XS::true;
 sub waiting { return $pg->one(q{SELECT count(*) FROM parley.turns WHERE conversation_id = ? AND state = 'queued'}, $_[0]) }
 
 sub states {
-	return join ' ', map { $_->{state} } @{$pg->rows('SELECT state FROM parley.turns WHERE conversation_id = ? ORDER BY turn', $_[0])};
+	return join ' ',
+	    map { $_->{state} } @{$pg->rows('SELECT state FROM parley.turns WHERE conversation_id = ? ORDER BY turn', $_[0])};
 }
 
 # What the model was shown, when it was asked about this message.
@@ -56,12 +57,15 @@ subtest 'in the order of arrival, whichever worker they came to' => sub {
 	is $live->response->{json}{response}, 'A short one.', 'the first';
 	my @got = map { $_->response } @waiting;
 	body_ok($got[0]{json}, 'an answer');
-	is_deeply [map { "$_->{status} $_->{json}{turn} $_->{json}{status}" } @got], [map { "200 $_ success" } 2 .. 5], 'each has its own answer';
+	is_deeply [map { "$_->{status} $_->{json}{turn} $_->{json}{status}" } @got], [map { "200 $_ success" } 2 .. 5],
+	    'each has its own answer';
 	is_deeply [map { $_->{json}{messages}[0]{content} } @got], [map { "My name is N$_" } 1 .. 4], '... to what it asked';
-	my $at = $pg->rows('SELECT turn, started_at, lag(ended_at) OVER (ORDER BY turn) AS before FROM parley.turns WHERE conversation_id = ?', $id);
+	my $at = $pg->rows('SELECT turn, started_at, lag(ended_at) OVER (ORDER BY turn) AS before
+	    FROM parley.turns WHERE conversation_id = ?', $id);
 	is_deeply [grep { defined $_->{before} && $_->{started_at} lt $_->{before} } @$at], [], 'one after the other';
 	my @shown = shown('My name is N4');
-	my $want = join '|', map { quotemeta } 'script:short', 'A short one.', map { ("My name is N$_", $got[$_ - 1]{json}{response}) } 1 .. 3;
+	my $want = join '|', map { quotemeta } 'script:short', 'A short one.',
+	    map { ("My name is N$_", $got[$_ - 1]{json}{response}) } 1 .. 3;
 	like join('|', @shown), qr/$want/, 'the last was told what was answered before it' or diag explain \@shown;
 };
 
@@ -147,7 +151,8 @@ subtest 'reject' => sub {
 	is_deeply $t->get("/api/conversations/$id", user => 'gina')->{json}, $was, 'nothing of it is stored';
 	$live->response;
 	is $other->chat('gina', 'Hello', conversation_id => $id, on_busy => 'reject')->{json}{turn}, 2, 'when nothing runs, it runs';
-	error_is($t->chat('gina', 'Hello', conversation_id => $id, on_busy => 'wait'), 422, 'validation_error', 'any other word', field => 'on_busy');
+	error_is($t->chat('gina', 'Hello', conversation_id => $id, on_busy => 'wait'), 422, 'validation_error',
+	    'any other word', field => 'on_busy');
 };
 
 for my $case (['the same worker', $t], ['another worker', $other]) {

@@ -4,6 +4,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
+use JSON::XS ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -58,6 +59,31 @@ subtest 'workers restart' => sub {
 	$t->ready;
 	goes_on('workers killed');
 	everybody('new workers');
+};
+
+subtest 'workers restart one by one, under load' => sub {
+	my (@waits, @streams);
+	for my $round (1 .. 3) {
+		my @old = $t->pids;
+		push @waits, map { $t->begin_chat("rolled-$round-$_", 'script:thinks please') } 1 .. 6;
+		push @streams, map { $t->begin_chat("streamed-$round-$_", 'script:thinks please', stream => JSON::XS::true) } 1 .. 3;
+		sleep 0.3;
+		for my $pid (@old) {
+			kill 'TERM', $pid;
+			ok wait_for(sub { my %now = map { $_ => 1 } $t->pids; keys %now == 2 && !$now{$pid} }), "round $round: one is replaced";
+		}
+	}
+	my @got = map { $_->response } @waits;
+	is_deeply [grep { !/^(?:200|202|503)$/ } map { $_->{status} } @got], [], 'each is answered or told to come back';
+	my $live = q{SELECT count(*) FROM parley.turns WHERE state = 'running'};
+	for (@streams) {
+		1 while $_->event;
+	}
+	ok wait_for(sub { !$pg->one($live) }, 10), 'all come to an end';
+	is $pg->one(q{SELECT count(*) FROM parley.turns t JOIN parley.messages m USING (user_id, conversation_id, turn, run)
+	    WHERE user_id ~ '^(rolled|streamed)' AND m.role = 'assistant' AND m.content = 'I am back.' AND t.state = 'done'}),
+	    $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id ~ '^(rolled|streamed)'}), '... with their answer';
+	is $pg->one(q{SELECT max(attempts) FROM parley.turns WHERE user_id ~ '^(rolled|streamed)'}), 1, '... and none counts as a failed attempt';
 };
 
 for my $mode (qw(fast immediate)) {

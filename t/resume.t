@@ -25,7 +25,8 @@ my $model = Parley::Model->new(scripts => {
 	(map { ("tools$_" => $tools) } 1 .. 3),
 	long => text_reply(map { (60, "piece $_ of 40, größer; ") } 1 .. 40),
 	quiet => text_reply(1500, 'At last.'),
-	(map { ("dies$_" => join("---\n", text_reply('Half ', 'an ', 30000, 'answer.'), text_reply('Something ', 300, 'else.'))) } 1 .. 2),
+	(map { ("dies$_" => join("---\n", text_reply('Half ', 'an ', 30000, 'answer.'),
+	    text_reply('Something ', 300, 'else.'))) } 1 .. 2),
 	torn => text_reply('Half ', 'an answer') =~ s/data [^\n]*finish_reason.*/reset\n/sr,
 	broken => "status 400\nheader Content-Type: application/json\nraw {\"error\":{\"message\":\"no\"}}\n",
 	endless => text_reply('On ', map { (150, "and on $_ ") } 1 .. 200),
@@ -75,7 +76,8 @@ subtest 'a turn that has ended' => sub {
 		    [map { $_->{data} } grep { $_->{event} =~ /^tool/ } @e], 'calls and results';
 	}
 	for my $i (0 .. $#e - 1) {
-		joined_ok("from event $i, a $e[$i]{event}", $done, [@e[0 .. $i]], [events(follow($i % 2 ? $t : $other, 'ann', $id, $n, $e[$i]{id}))]);
+		joined_ok("from event $i, a $e[$i]{event}", $done, [@e[0 .. $i]],
+		    [events(follow($i % 2 ? $t : $other, 'ann', $id, $n, $e[$i]{id}))]);
 	}
 	my @again = events(follow($t, 'ann', $id, $n, $e[-1]{id}));
 	is said(@e[0 .. $#e - 1], @again), $done->{response}, 'from its end: nothing new';
@@ -83,8 +85,8 @@ subtest 'a turn that has ended' => sub {
 
 	my @quiet = grep { $_->{event} ne 'turn' } events(follow($t, 'ann', $id, $n, $e[-2]{id}));
 	is names(@quiet), 'done', 'what was heard is not said again';
-	for my $bad ('x', '1', '0.0.0.0', '9.1.0.0.0', '1.9.0.0.0', '1.1.99999999.0.0', '-1.-1.-1.-1.-1', 'x' x 4000, '1.1.1e9.0.0', '1.1.3.0.zz', '٣.1.1.0.0',
-	    (map { $e[-2]{id} =~ s/(\d+)/$1 + $_/er } 1, 7), $e[-2]{id} =~ s/.$/~/r, "$e[-2]{id}x", $e[-2]{id} . '.1') {
+	for my $bad ('x', '1', '0.0.0.0', '9.1.0.0.0', '1.9.0.0.0', '1.1.99999999.0.0', '-1.-1.-1.-1.-1', 'x' x 4000, '1.1.1e9.0.0',
+	    '1.1.3.0.zz', '٣.1.1.0.0', (map { $e[-2]{id} =~ s/(\d+)/$1 + $_/er } 1, 7), $e[-2]{id} =~ s/.$/~/r, "$e[-2]{id}x", $e[-2]{id} . '.1') {
 		my $bytes = $bad;
 		utf8::encode($bytes);
 		my @all = events(follow($other, 'ann', $id, $n, $bytes));
@@ -104,7 +106,8 @@ subtest 'a turn that runs: from every event, in the middle' => sub {
 	while (my $e = $c->event) {
 		push @e, $e;
 		# Who goes away now comes back here or there.
-		push @back, [scalar @e, follow(@e % 2 ? $other : $t, 'bob', $e[0]{data}{conversation_id}, 1, $e->{id})] if $e->{event} ne 'done';
+		push @back, [scalar @e, follow(@e % 2 ? $other : $t, 'bob', $e[0]{data}{conversation_id}, 1, $e->{id})]
+		    if $e->{event} ne 'done';
 	}
 	my $done = stream_ok('as it was', @e);
 	for (@back) {

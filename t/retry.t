@@ -47,7 +47,8 @@ subtest 'a turn that failed, after it has done something' => sub {
 	my $shown = $json->encode($asked[-1]{body}{messages});
 	like $shown, qr/add_task/, '... and shown the call of the run before';
 	like $shown, qr/task_id/, '... with its result';
-	is scalar(grep { $_->{role} eq 'user' && $_->{content} eq 'script:fails' } @{$asked[-1]{body}{messages}}), 1, '... and the question once';
+	is scalar(grep { $_->{role} eq 'user' && $_->{content} eq 'script:fails' } @{$asked[-1]{body}{messages}}), 1,
+	    '... and the question once';
 	like $shown, qr/Friday, 2026-01-02 12:04 \(Asia\/Tokyo\)/, 'date, time and zone are those of the message';
 	is $pg->one(q{SELECT count(*) FROM tasks.tasks WHERE user_id = 'bob'}), 1, 'nothing is done twice';
 
@@ -58,7 +59,8 @@ subtest 'a turn that failed, after it has done something' => sub {
 	is scalar @{$all->[1]{tool_calls}}, 1, '... with calls';
 	$model->clear;
 	$t->chat('bob', 'Hello again', conversation_id => $id);
-	is_deeply [map { $_->{role} } @{($model->requests)[0]{body}{messages}}], [qw(system user assistant user)], 'the next turn sees the newest alone';
+	is_deeply [map { $_->{role} } @{($model->requests)[0]{body}{messages}}], [qw(system user assistant user)],
+	    'the next turn sees the newest alone';
 	error_is($t->get("/api/conversations/$id?runs=some", user => 'bob'), 422, 'validation_error', 'another ?runs', field => 'runs');
 };
 
@@ -68,7 +70,8 @@ subtest 'a turn that is done: regenerate' => sub {
 	my @r = map { retry($_, 'carl', $id, 1) } $t, $other;
 	is_deeply [map { "$_->{status} $_->{json}{turn} $_->{json}{response}" } @r], ['200 1 Better.', '200 1 Best.'], 'again and again';
 	is_deeply told(page('carl', $id)), ['3 done script:better', '3 done Best.'], 'the newest is read';
-	is_deeply [map { $_->{content} } grep { $_->{role} eq 'assistant' } @{page('carl', $id, '?runs=all')}], ['Good.', 'Better.', 'Best.'], 'all can be';
+	is_deeply [map { $_->{content} } grep { $_->{role} eq 'assistant' } @{page('carl', $id, '?runs=all')}],
+	    ['Good.', 'Better.', 'Best.'], 'all can be';
 	is turn($t, 'carl', $id, 1)->{json}{response}, 'Best.', 'the turn by itself';
 	my $c = $t->get("/api/conversations/$id", user => 'carl')->{json}{conversation};
 	is "$c->{turns} $c->{state}", '1 idle', 'it is one turn';
@@ -103,13 +106,15 @@ subtest 'a turn that was cancelled' => sub {
 subtest 'Idempotency-Key' => sub {
 	my $id = $t->chat('finn', 'script:keyed')->{json}{conversation_id};
 	my @r = map { $_->response } map { begin_retry($_ % 2 ? $t : $other, 'finn', $id, 1, key => 'again', stream => 0) } 1 .. 6;
-	is_deeply [map { "$_->{status} " . ($_->{json}{response} // $_->{body}) } @r], [('200 Answer 2.') x 6], 'the same request six times at once';
+	is_deeply [map { "$_->{status} " . ($_->{json}{response} // $_->{body}) } @r], [('200 Answer 2.') x 6],
+	    'the same request six times at once';
 	is $pg->one(q{SELECT run FROM parley.turns WHERE user_id = 'finn'}), 2, '... is one run';
 	is retry($t, 'finn', $id, 1, key => 'again')->{json}{response}, 'Answer 2.', '... later as well';
-	is +(events(begin_retry($other, 'finn', $id, 1, key => 'again', stream => 1)))[-1]{data}{response}, 'Answer 2.', '... as a stream too';
+	is +(events(begin_retry($other, 'finn', $id, 1, key => 'again', stream => 1)))[-1]{data}{response}, 'Answer 2.',
+	    '... as a stream too';
 	is retry($t, 'finn', $id, 1, key => 'another')->{json}{response}, 'Answer 3.', 'another key is another run';
 	is retry($t, 'finn', $id, 1, key => 'again')->{json}{response}, 'Answer 3.', 'the first key leads to the newest run';
-	error_is($t->begin('POST', '/api/chat', { message => 'x' }, user => 'finn', headers => { 'Idempotency-Key' => 'again' })->response,
+	error_is($t->request('POST', '/api/chat', { message => 'x' }, user => 'finn', headers => { 'Idempotency-Key' => 'again' }),
 	    422, 'idempotency_mismatch', 'the key of a retry is not one of a message');
 	error_is(retry($t, 'finn', $id, 1, key => 'x' x 256), 422, 'validation_error', 'a key that is too long');
 };

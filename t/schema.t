@@ -205,8 +205,8 @@ subtest 'the pulse' => sub {
 	my $pulse = $pg->dbh;
 	$pulse->do('SET ROLE parley_pulse');
 	for my $sql ('SELECT content FROM parley.messages', 'SELECT partial FROM parley.live', 'SELECT sentence FROM parley.turns',
-	    'SELECT title FROM parley.conversations', 'SELECT result FROM parley.tool_calls', 'DELETE FROM parley.turns', 'SELECT key FROM parley.idempotency_keys',
-	    q{UPDATE parley.turns SET state = 'done'}) {
+	    'SELECT title FROM parley.conversations', 'SELECT result FROM parley.tool_calls',
+	    'DELETE FROM parley.turns', 'SELECT key FROM parley.idempotency_keys', q{UPDATE parley.turns SET state = 'done'}) {
 		ok !eval { $pulse->do($sql) } && $pulse->state eq '42501', "its role may not $sql";
 	}
 };

@@ -70,7 +70,8 @@ subtest 'killed at four places, found when the lease is out' => sub {
 		is "$r->{status} $r->{response}", "success $want{$script}", "$script: answered";
 		my $row = row($id{$script});
 		is "$row->{run} $row->{attempts}", '1 2', '... by the second worker';
-		is_deeply [map { $_->{is_error} ? 1 : 0 } @{$r->{tool_calls}}], { between => [0], tool => [0, 0] }->{$script} // [], '... its calls';
+		is_deeply [map { $_->{is_error} ? 1 : 0 } @{$r->{tool_calls}}], { between => [0], tool => [0, 0] }->{$script} // [],
+		    '... its calls';
 	}
 	note "early: killed $early its first pulse";
 	cmp_ok time - $since, '<', 9, 'all of them in time';
@@ -115,7 +116,9 @@ subtest 'a worker that is stopped for longer than its lease' => sub {
 	expire($pg, $_) for $id, $ids;
 	is turn($other, 'pause', $id, 1, 10)->{json}{status}, 'success', 'another finishes its turn';
 	is turn($other, 'pause2', $ids, 1, 10)->{json}{status}, 'success', '... and the other';
-	my $was = $pg->rows(q{SELECT user_id, idx, content, created_at FROM parley.messages WHERE user_id LIKE 'pause%' ORDER BY 1, 2});
+	my $messages = sub { $pg->rows(q{SELECT user_id, idx, content, created_at FROM parley.messages
+	    WHERE user_id LIKE 'pause%' ORDER BY 1, 2}) };
+	my $was = $messages->();
 	my $turns = $pg->rows(q{SELECT * FROM parley.turns WHERE user_id LIKE 'pause%' ORDER BY user_id});
 	kill 'CONT', $pid;
 	my $since = time;
@@ -128,8 +131,7 @@ subtest 'a worker that is stopped for longer than its lease' => sub {
 	is names(@e), 'turn delta reset delta done', 'its stream goes on after a reset';
 	stream_ok('its stream', @e);
 	sleep 1.2;
-	is_deeply $pg->rows(q{SELECT user_id, idx, content, created_at FROM parley.messages WHERE user_id LIKE 'pause%' ORDER BY 1, 2}), $was,
-	    'it has written no message';
+	is_deeply $messages->(), $was, 'it has written no message';
 	is_deeply $pg->rows(q{SELECT * FROM parley.turns WHERE user_id LIKE 'pause%' ORDER BY user_id}), $turns, '... and no turn';
 	is $t->chat('pause', 'Hello', conversation_id => $id)->{status}, 200, 'it serves others';
 };
