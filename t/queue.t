@@ -19,7 +19,7 @@ my $model = Parley::Model->new(scripts => {
 	dies => join("---\n", text_reply('Half ', 20000, 'an answer.'), text_reply('A whole answer.')),
 });
 my $t = Parley::Test->new(model => $model, workers => 1, conf => { 'turn.lease' => '3s' });
-my $other = beside($t, conf => { 'turn.lease' => '3s', 'client.max_wait' => '900 ms', 'limits.queue' => 2 });
+my $other = beside($t, conf => { 'turn.lease' => '3s', 'limits.queue' => 2 });
 my $pg = $t->pg;
 my $true = JSON::XS::true;
 
@@ -71,7 +71,7 @@ subtest 'in the order of arrival, whichever worker they came to' => sub {
 
 subtest 'events' => sub {
 	my ($live, $id) = begun($t, 'bob', 'script:short');
-	my @c = map { (begun($t, 'bob', "My name is B$_", conversation_id => $id, stream => $true))[0] } 1 .. 2;
+	my @c = map { (begun($t, 'bob', $_, conversation_id => $id, stream => $true))[0] } 'script:short', 'My name is Bob';
 	my @e = map { [events($_)] } @c;
 	is names(@{$e[0]}), 'turn queued delta done', 'the first in the queue';
 	is names(@{$e[1]}) =~ s/queued(?: queued)+/queued/r, 'turn queued delta done', 'the second';
@@ -85,12 +85,13 @@ subtest 'events' => sub {
 
 subtest 'a client that has waited long enough' => sub {
 	my ($live, $id) = begun($t, 'carl', 'script:longer');
+	my $hasty = beside($t, conf => { 'client.max_wait' => '900 ms' });
 	my $since = time;
-	my $r = $other->chat('carl', 'My name is Carl', conversation_id => $id);
+	my $r = $hasty->chat('carl', 'My name is Carl', conversation_id => $id);
 	is $r->{status}, 202, 'it is told to come back';
 	is_deeply $r->{json}, { status => 'queued', conversation_id => $id, turn => 2 }, '... that it waits';
 	is $r->{headers}{location}, "/api/conversations/$id/turns/2?wait=30", '... and where to ask';
-	my $end = $t->get($r->{headers}{location}, user => 'carl');
+	my $end = $other->get($r->{headers}{location}, user => 'carl');
 	like $end->{json}{response}, qr/Carl/, 'there it is answered';
 	cmp_ok time - $since, '<', 4, '... without delay';
 	$live->response;

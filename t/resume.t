@@ -25,7 +25,7 @@ my $model = Parley::Model->new(scripts => {
 	(map { ("tools$_" => $tools) } 1 .. 3),
 	long => text_reply(map { (60, "piece $_ of 40, größer; ") } 1 .. 40),
 	quiet => text_reply(1500, 'At last.'),
-	(map { ("dies$_" => join("---\n", text_reply('Half ', 'an ', 30000, 'answer.'),
+	(map { ("dies$_" => join("---\n", text_reply('Half ', 150, 'an ', 30000, 'answer.'),
 	    text_reply('Something ', 300, 'else.'))) } 1 .. 2),
 	torn => text_reply('Half ', 'an answer') =~ s/data [^\n]*finish_reason.*/reset\n/sr,
 	broken => "status 400\nheader Content-Type: application/json\nraw {\"error\":{\"message\":\"no\"}}\n",

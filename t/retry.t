@@ -54,8 +54,8 @@ subtest 'a turn that failed, after it has done something' => sub {
 
 	is_deeply told(page('bob', $id)), ['2 done script:fails', '2 done It is on your list.'], 'the newest run is read';
 	my $all = page('bob', $id, '?runs=all');
-	is_deeply [map { "$_->{run} $_->{role}" } @$all], ['1 user', '1 assistant', '2 user', '2 assistant'], '?runs=all shows all';
 	message_ok($_, 'a message of ?runs=all') for @$all;
+	is_deeply [map { "$_->{run} $_->{role}" } @$all], ['1 user', '1 assistant', '2 user', '2 assistant'], '?runs=all shows all';
 	is scalar @{$all->[1]{tool_calls}}, 1, '... with calls';
 	$model->clear;
 	$t->chat('bob', 'Hello again', conversation_id => $id);
