@@ -1,0 +1,38 @@
+# Workers are killed (kill -9) at random moments while forty users write: plain, streamed, with tools, with a slow
+# model, with and without Idempotency-Key.  What was accepted is answered or fails in words, once; no tool acts twice; soon
+# after the last death all is quiet.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+
+use Test::More;
+use Time::HiRes qw(time);
+
+use Parley::Faults;
+
+my $kills = pick(12, 200);
+my $t = faults_test(workers => 4);
+my $pg = $t->pg;
+my $o = Parley::Observer->new($t, patience => 40);
+my ($n, $killed, $next) = (0, 0, time + 0.5);
+
+$o->run(sub {
+	$o->say(mixed($n++)) while $o->waiting < 24;
+	return $killed == $kills if time < $next;
+	my @pids = $t->pids or return 0;
+	$t->kill_worker($pids[rand @pids]);
+	$next = time + 0.2 + rand 0.6;
+	return ++$killed == $kills;
+}, 30 + $kills) or fail 'the kills take too long';
+is $killed, $kills, "$killed workers were killed";
+
+# The last ones may have been given a lease, waited it out, and then their time again.
+my $quiet = quiet_ok($o, $pg, "$kills kills", $LEASE + 5 + 5);
+cmp_ok $o->ended('done'), '>', $n / 2, 'most went well';
+is_deeply [grep { $_->{code} ne 'turn_abandoned' } $o->ended('error')], [], 'no turn fails but one that was killed again and again';
+my $taken = $pg->one('SELECT count(*) FROM parley.turns WHERE attempts > 1');
+cmp_ok $taken, '>', 0, 'turns were taken over';
+figure "$killed kills, $n messages, $taken turns taken over, quiet after ", sprintf '%.1f s', $quiet;
+is $t->pool->sickness, '', 'the workers were well';
+done_testing;
