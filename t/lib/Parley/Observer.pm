@@ -159,9 +159,11 @@ sub _round {
 	}
 }
 
+sub _name { my ($m) = @_; return "message $m->{number} (" . substr($m->{text}, 0, 60) . ')' }
+
 sub _wrong {
 	my ($self, $m, $text) = @_;
-	push @{$self->{wrong}}, "message $m->{number} ($m->{text}): $text";
+	push @{$self->{wrong}}, _name($m) . ": $text";
 }
 
 sub _acknowledged {
@@ -274,7 +276,7 @@ sub compare {
 	push @{$rows{"$_->{user_id} $_->{content}"}}, $_ for @$said;
 	for my $m ($self->messages) {
 		my $stored = $rows{"$m->{user} $m->{text}"} // [];
-		push @bad, map { "message $m->{number} ($m->{text}): $_" } _compare($m, @$stored);
+		push @bad, map { _name($m) . ": $_" } _compare($m, @$stored);
 	}
 	my @shown = splice @bad, 0, 12;
 	push @shown, '... and ' . @bad . ' more' if @bad;

@@ -18,7 +18,8 @@ package Parley::Postgres;
 #
 # freeze stops all its processes where they are (connections are accepted by the kernel, nobody answers), thaw lets them go on.
 #
-# Options: port, settings => {}, migrate => 0 (an empty database), schema => DIR.
+# Options: port, settings => {}, migrate => 0 (an empty database), schema => DIR, dir (where
+# its private directory is made: /tmp).
 
 use strict;
 use warnings;
@@ -48,7 +49,7 @@ sub new {
 		tcp => $opt{port} ? 1 : 0,
 	}, $class;
 
-	$self->_dirs;
+	$self->_dirs($opt{dir});
 	$self->_init($opt{settings} // {});
 	$self->start;
 	$self->do('CREATE DATABASE parley', 'postgres');
@@ -98,11 +99,11 @@ sub _signal {
 }
 
 sub _dirs {
-	my ($self) = @_;
+	my ($self, $where) = @_;
 
 	# Short: the path of a socket has at most 107 bytes.  Others may pass
 	# through (workers run as somebody else) but not look around.
-	$self->{dir} = File::Temp::tempdir('ppgXXXXXXXX', DIR => '/tmp');
+	$self->{dir} = File::Temp::tempdir('ppgXXXXXXXX', DIR => $where // '/tmp');
 	chmod 0711, $self->{dir};
 	mkdir "$self->{dir}/s" or die "mkdir: $!";
 	chmod 0711, "$self->{dir}/s";
