@@ -15,13 +15,14 @@ my $kills = pick(12, 200);
 my $t = faults_test(workers => 4);
 my $pg = $t->pg;
 my $o = Parley::Observer->new($t, patience => 40);
-my ($n, $killed, $next) = (0, 0, time + 0.5);
+my ($n, $killed, $next, @kills) = (0, 0, time + 0.5);
 
 $o->run(sub {
 	$o->say(mixed($n++)) while $o->waiting < 24;
 	return $killed == $kills if time < $next;
 	my @pids = $t->pids or return 0;
 	$t->kill_worker($pids[rand @pids]);
+	push @kills, time;
 	$next = time + 0.2 + rand 0.6;
 	return ++$killed == $kills;
 }, 30 + $kills) or fail 'the kills take too long';
@@ -29,10 +30,17 @@ is $killed, $kills, "$killed workers were killed";
 
 # The last ones may have been given a lease, waited it out, and then their time again.
 my $quiet = quiet_ok($o, $pg, "$kills kills", $LEASE + 5 + 5);
-cmp_ok $o->ended('done'), '>', $n / 2, 'most went well';
+# From the last death that a message has seen to its answer.
+my @took = sort { $a <=> $b } map {
+	my $m = $_;
+	my ($last) = grep { $_ > $m->{began} && $_ < $m->{ended} } reverse @kills;
+	$last ? $m->{ended} - $last : ();
+} $o->messages;
+cmp_ok $took[-1], '<', $LEASE + 5, 'no answer takes longer than the lease and 5 s from the last kill';
+cmp_ok scalar(() = $o->ended('done')), '>', $n / 2, 'most went well';
 is_deeply [grep { $_->{code} ne 'turn_abandoned' } $o->ended('error')], [], 'no turn fails but one that was killed again and again';
 my $taken = $pg->one('SELECT count(*) FROM parley.turns WHERE attempts > 1');
 cmp_ok $taken, '>', 0, 'turns were taken over';
-figure "$killed kills, $n messages, $taken turns taken over, quiet after ", sprintf '%.1f s', $quiet;
+figure "$killed kills, $n messages, $taken turns taken over; ", sprintf 'from a kill to the answer %.1f s at most (%.1f s in the middle), quiet after %.1f s', $took[-1], $took[@took / 2], $quiet;
 is $t->pool->sickness, '', 'the workers were well';
 done_testing;
