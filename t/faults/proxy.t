@@ -17,7 +17,7 @@ my $proxy = Parley::Proxy->new($pg->port);
 my $t = faults_test(pg => $pg, workers => 1, conf => { 'database.url' => $proxy->url('parley_worker'), 'database.connections' => 4,
     'database.statement_timeout' => '2 s' });
 my $o = Parley::Observer->new($t, patience => 20);
-my $n = 0;
+my ($n, $keys) = (0, 0);
 
 # One turn with a tool: turn_begin, turn_step, tool_run, turn_end.
 sub turn_with {
@@ -42,7 +42,7 @@ for my $how ('after', 'before') {
 				my $name = "$how $statement, $times times" . ($stream ? ', streamed' : '');
 				my $cut = "cut_$how";
 				$proxy->$cut("parley.$statement(", $times);
-				turn_with($name, stream => $stream, $stream ? (key => $name) : ());
+				turn_with($name, stream => $stream, $stream ? (key => 'key-' . ++$keys) : ());
 				is $proxy->hits, $times, '... and it was cut';
 				$proxy->pass;
 			}
