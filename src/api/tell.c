@@ -15,7 +15,9 @@
 #include "run/deadline.h"
 
 static int	 run_mine(struct tell *);
+static bool	 stored_otherwise(struct tell *);
 static int	 follow_other(struct tell *);
+static void	 follow_open(struct tell *, bool text);
 static int	 follow_head(struct tell *);
 static int	 follow_stream(struct tell *, bool accepted);
 static int	 follow_whole(struct tell *);
@@ -91,7 +93,7 @@ tell_events(struct tell *t)
 
 /* -- a turn of this worker -- */
 
-/* 1: it was lost on the way. */
+/* 1: it was lost on the way, or there is more to tell than is known here. */
 static int
 run_mine(struct tell *t)
 {
@@ -115,8 +117,29 @@ run_mine(struct tell *t)
 			stream_error(&t->stream);
 		return -1;
 	}
+	if (stored_otherwise(t))
+		return 1;
 	body.messages = turn_messages(turn, &body.nmessages);
 	return tell_body(t, &body);
+}
+
+/* A turn that was stopped among its calls: those that were not made got a result in the database alone. */
+static bool
+stored_otherwise(struct tell *t)
+{
+	int			 n;
+	const struct message	*m = turn_messages(&t->turn, &n);
+
+	if (m[n - 1].ncalls == 0 || m[n - 1].calls[m[n - 1].ncalls - 1].result != NULL)
+		return false;
+	/* That it was stopped is past. */
+	t->req->job.stop = JOB_RUNS;
+	follow_open(t, t->stream_wanted);
+	if (follow_look(&t->follow) == 0)
+		return true;
+	/* Deleted, perhaps: what is known must do. */
+	job_forgive(&t->req->job);
+	return false;
 }
 
 /* A client who has waited long enough, or whose worker ends: the turn goes on. */
@@ -207,6 +230,7 @@ follow_other(struct tell *t)
 static void
 follow_open(struct tell *t, bool text)
 {
+	t->req->job.masked = false;
 	t->follow.job = &t->req->job;
 	t->follow.conversation_id = t->turn.key.conversation_id;
 	t->follow.turn = t->turn.key.turn;
