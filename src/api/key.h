@@ -1,9 +1,9 @@
 /*
  * key -- the Idempotency-Key of a request: contract section 2.
  *
- * The key stands for what was asked, not for how it is to be answered: with it goes a hash (SHA-256) of the kind of request and of
- * its body without `stream`.  The hash is of a canonical text (members in the order of their names, no blanks, one
- * way to escape), so a client may build the same object anew.  Nothing yields.
+ * The key stands for what was asked, not for how it is to be answered: with it goes a hash (SHA-256) of the kind of
+ * request and of its body without `stream`.  The hash is of a canonical text (members in the order of their names,
+ * no blanks, one way to escape), so a client may build the same object anew.  Nothing yields.
  */
 #ifndef PARLEY_API_KEY_H
 #define PARLEY_API_KEY_H

@@ -1,15 +1,15 @@
 /*
  * place -- up to where a client has heard a turn: what stands in the id of an event.
  *
- * "run.index.bytes.calls.hash": the run; which of its messages is being said, from 1; how many bytes of its text
- * were said; how many events of its calls (each has two: it is made, it has its result); and the hash of the said
- * text.  After the last result of a message the place is the beginning of the next one.  Index 0, the user's message, is the place
- * before there is a reply; bytes is then the position in the queue, as it was told last.
+ * "run.index.bytes.calls.hash": the run; which of its messages is being said, from 1; how many bytes of its text were
+ * said; how many events of its calls (each has two: it is made, it has its result); and the hash of the said text.
+ * After the last result of a message the place is the beginning of the next one.  Index 0, the user's message, is the
+ * place before there is a reply; bytes is then the position in the queue, as it was told last.
  *
- * The numbers alone would not do: a step that a worker did not bring to its end is asked again by the next one,
- * and says something else, at times of the same length.  With the hash every worker can see, from nothing but the text that it has,
- * whether that goes on where the client stopped.  It is FNV-1a of 64 bits: it grows with the text, byte by byte,
- * and no trust hangs on it, for whoever makes one up spoils his own stream only.
+ * The numbers alone would not do: a step that a worker did not bring to its end is asked again by the next one, and
+ * says something else, at times of the same length.  With the hash every worker can see, from nothing but the text
+ * that it has, whether that goes on where the client stopped.  It is FNV-1a of 64 bits: it grows with the text, byte
+ * by byte, and no trust hangs on it, for whoever makes one up spoils his own stream only.
  *
  * Nothing yields.
  */

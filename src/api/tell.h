@@ -32,8 +32,8 @@ struct tell {
 /* Sets up the turn, and what the body and the Accept header say of the answer.  -1: validation_error. */
 int	 tell_read(struct tell *, struct request *);
 /*
- * Before turn_begin() or turn_retry(): from now until tell_run() the end of the worker does not stop the job, for whether the turn was
- * stored must be known, to be told.  -1: the end has come already.
+ * Before turn_begin() or turn_retry(): from now until tell_run() the end of the worker does not stop the job, for
+ * whether the turn was stored must be known, to be told.  -1: the end has come already.
  */
 int	 tell_hold(struct tell *);
 /* yields.  After turn_begin() or turn_retry(): brings the turn to its end, or follows it; and answers. */
