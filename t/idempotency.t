@@ -89,6 +89,18 @@ subtest 'fifty at once' => sub {
 	like +(keys %said)[0], qr/ 1 success A slow one\.$/, '... the answer';
 	is turns('dora'), 1, 'one turn';
 	is scalar(grep { ($_->{script} // '') eq 'slow' } $model->requests), 1, 'the model was asked once';
+
+	# The first is in the way of the others, and yet they are the same.
+	my ($id) = split ' ', (keys %said)[0];
+	for my $more ({ on_busy => 'reject' }, { on_busy => 'interrupt' }, {}) {
+		my $how = $more->{on_busy} // 'queue';
+		my @r = map { $_->response } map {
+			keyed($_ % 2 ? $t : $other, 'dora', $how, { message => 'script:slow', conversation_id => $id, %$more });
+		} 1 .. 12;
+		my %got = map { place($_) . " $_->{json}{status}" => 1 } @r;
+		is scalar keys %got, 1, "twelve in one conversation, $how: all have the same answer" or diag explain \%got;
+	}
+	is turns('dora'), 4, 'four turns';
 };
 
 subtest 'attached while it runs' => sub {
