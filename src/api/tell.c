@@ -142,13 +142,20 @@ stored_otherwise(struct tell *t)
 	return false;
 }
 
+/* 202 says that it is not over: an end that is not stored yet, or not told, is found where Location leads. */
+static const char *
+state_live(const char *state)
+{
+	return state != NULL && strcmp(state, "queued") == 0 ? "queued" : "running";
+}
+
 /* A client who has waited long enough, or whose worker ends: the turn goes on. */
 static void
 accept_mine(void *arg)
 {
 	struct tell	*t = arg;
 
-	wait_accepted(t->req, t->turn.key.conversation_id, t->turn.key.turn, t->turn.state);
+	wait_accepted(t->req, t->turn.key.conversation_id, t->turn.key.turn, state_live(t->turn.state));
 }
 
 static int64_t
@@ -223,7 +230,7 @@ follow_other(struct tell *t)
 	/* This worker ends: a stream is closed without an end, and others come back for theirs. */
 	if (!r->streaming)
 		wait_accepted(r, t->turn.key.conversation_id, t->turn.key.turn,
-		    t->follow.now.state != NULL ? t->follow.now.state : "running");
+		    state_live(t->follow.now.state));
 	return 0;
 }
 
@@ -274,7 +281,7 @@ accept_other(void *arg)
 	struct tell	*t = arg;
 
 	wait_accepted(t->req, t->follow.conversation_id, t->follow.turn,
-	    t->follow.now.state != NULL ? t->follow.now.state : "queued");
+	    t->follow.now.state != NULL ? state_live(t->follow.now.state) : "queued");
 	follow_quit(&t->follow);
 }
 
