@@ -16,7 +16,11 @@ my $t = faults_test(workers => 3, conf => { 'worker.drain_timeout' => '1 s' },
     scripts => { longer => text_reply('This ', map { (250, "and $_ ") } 1 .. 6) });
 my $pg = $t->pg;
 my $o = Parley::Observer->new($t, patience => 40);
-my ($n, $next, $restarts, $told, @old) = (0, time + 1, 0, 0);
+my ($n, $next, $restarts, $steps, @old, %told) = (0, time + 1, 0, 0);
+
+sub restart {
+	$told{$_} = kill 'TERM', $_ for @_;
+}
 
 $o->run(sub {
 	while ($o->waiting < 24) {
@@ -24,12 +28,13 @@ $o->run(sub {
 		$n++;
 	}
 	# multiwatch starts another for each that ends.
-	kill 'TERM', shift @old if @old && time > $next - 2 + 0.3 * $told && $told++;
+	restart(shift @old) if @old && time > $next - 2 + 0.3 * $steps && $steps++;
 	return 0 if time < $next;
-	@old = $t->pids;
-	$told = 1;
+	# Who drains already must not be hurried by a second SIGTERM.
+	@old = grep { !$told{$_} } $t->pids;
+	$steps = 1;
 	# One after another, or all at once: then new requests wait for the new workers.
-	kill 'TERM', splice @old if $restarts++ % 2;
+	restart(splice @old) if $restarts++ % 2;
 	$next = time + 2;
 	return 0;
 }, $seconds);

@@ -28,10 +28,10 @@ sub rows { return $pg->rows(q{SELECT turn, run, idx, role, content FROM parley.m
 sub done { return $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id = ? AND state = 'done'}, $_[0]) }
 
 for my $round (1 .. pick(1, 4)) {
+	$t->model->clear;
 	my @m = map {
 		$o->say(user => "$_-$round", text => "script:$_ please ($round)", stream => $_ eq 'stream' ? 1 : 0, key => "$_-$round");
 	} qw(json stream tool);
-	$t->model->clear if $round > 1;
 	ok $o->run(sub { $pg->one('SELECT count(*) FROM parley.live') >= 2 && !grep { !$pg->one('SELECT count(*) FROM parley.turns WHERE user_id = ?', $_->{user}) } @m }, 8),
 	    'three turns run';
 	kill 'STOP', $pid;

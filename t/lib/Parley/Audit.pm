@@ -13,9 +13,10 @@ use warnings;
 my @RULES = (
 	'a turn that is not over' => q{
 		SELECT user_id, conversation_id, turn, state FROM parley.turns WHERE state IN ('running', 'queued')},
-	'a lease of a turn that does not run' => q{
+	# A late pulse may leave one behind, for a minute.
+	'an old lease of a turn that does not run' => q{
 		SELECT l.user_id, l.conversation_id, l.turn FROM parley.live l
-		 WHERE NOT EXISTS (SELECT FROM parley.turns t WHERE t.state = 'running'
+		 WHERE l.lease_until < clock_timestamp() - interval '70 seconds' AND NOT EXISTS (SELECT FROM parley.turns t WHERE t.state = 'running'
 		                    AND (t.user_id, t.conversation_id, t.turn) = (l.user_id, l.conversation_id, l.turn))},
 	'turns with a gap' => q{
 		SELECT user_id, id, c.turns FROM parley.conversations c

@@ -103,6 +103,7 @@ sub _ask {
 	    { Authorization => 'Bearer ' . ($m->{token} //= $self->{t}->token($m->{user})), %{$headers // {}} });
 
 	$self->{count}{$method}++;
+	push @{$m->{history}}, $method;
 	$m->{method} = $method;
 	$m->{x} = $x;
 	return $self->_over($m) if $x->over;
@@ -159,7 +160,11 @@ sub _round {
 	}
 }
 
-sub _name { my ($m) = @_; return "message $m->{number} (" . substr($m->{text}, 0, 60) . ')' }
+# What it is, and all that happened to it.
+sub _name {
+	my ($m) = @_;
+	return "message $m->{number} (" . substr($m->{text}, 0, 60) . ($m->{stream} ? ', streamed' : '') . ": @{$m->{history} // []})";
+}
 
 sub _wrong {
 	my ($self, $m, $text) = @_;
@@ -204,6 +209,7 @@ sub _end {
 	my ($self, $m, $how, $body) = @_;
 
 	@$m{qw(end body ended)} = ($how, $body, time);
+	push @{$m->{history}}, $how;
 	$m->{took} = $m->{ended} - $m->{began};
 	$m->{code} = $body->{error_code} if ref $body eq 'HASH';
 	return if $how ne 'done' && $how ne 'error';
@@ -218,15 +224,20 @@ sub _over {
 	my $x = $m->{x};
 	my $j = $x->json;
 
+	push @{$m->{history}}, ($x->status || 'nothing') . ($x->whole ? '' : ' broken') . (ref $j eq 'HASH' ? " $j->{status}" : '');
 	return $self->_again($m, $x) if !$x->whole || $x->is_stream || ref $j ne 'HASH' || !defined $j->{status};
 	$self->_acknowledged($m, $j) if $x->status == 200 && defined $j->{turn} || $x->status == 202;
 	if ($j->{status} eq 'running' || $j->{status} eq 'queued') {
 		$self->{count}{"$m->{method} " . $x->status . " $j->{status}"}++;
 		return $self->_follow($m, $x->headers->{location});
 	}
-	return $self->_end($m, 'done', $j) if $j->{status} ne 'error';
+	if ($j->{status} ne 'error') {
+		$self->_wrong($m, $x->status . " $j->{status}") if $x->status != 200;
+		return $self->_end($m, 'done', $j);
+	}
 
-	my $ours = defined $j->{turn} && $x->status !~ /^(409|429)$/ && (!$m->{turn} || $m->{turn} == $j->{turn});
+	# A turn that failed is read with 200; another status then only says that it cannot be read now.
+	my $ours = $m->{method} eq 'GET' ? $x->status == 200 : defined $j->{turn} && $x->status !~ /^(409|429)$/;
 	return $self->_end($m, 'error', $j) if $ours;
 	$self->_refused($m, $x, $j);
 }
