@@ -30,13 +30,15 @@ my %moment = (
 	end => ['while the end is stored, which arrives', [$late], 1, 0],
 	unend => ['while the end is stored, which is lost', [$late, $end], 2, 0],
 );
-my $t = faults_test(workers => 3, conf => { 'database.connections' => 16 }, scripts => { map { my $n = $_; map { ("$n-$_" => join "---\n", @{$moment{$n}[1]}) } qw(json stream) } keys %moment });
+my $t = faults_test(workers => 3, conf => { 'database.connections' => 16 },
+    scripts => { map { my $n = $_; map { ("$n-$_" => join "---\n", @{$moment{$n}[1]}) } qw(json stream) } keys %moment });
 my ($pg, $model) = ($t->pg, $t->model);
 my $o = Parley::Observer->new($t, patience => 40);
 my @took;
 
 sub asked { my ($name) = @_; return scalar grep { ($_->{script} // '') eq $name } $model->requests }
-sub waiting_for { my ($what) = @_; return $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ ?}, $what) }
+sub waiting_for { my ($what) = @_; return $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+    AND query ~ ?}, $what) }
 sub leased { my ($user) = @_; return $pg->one(q{SELECT count(*) FROM parley.live WHERE user_id = ? AND partial <> ''}, $user) }
 sub sleeping { return $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) }
 sub turns { return $pg->one('SELECT count(*) FROM parley.turns WHERE user_id = ANY (?)', [@_]) }
@@ -61,11 +63,13 @@ sub begin {
 # its worker), what waits for the others does.
 sub kill_all {
 	my ($locks, @lost) = @_;
-	my $pids = $pg->one('SELECT array_agg(pid) FROM pg_stat_activity WHERE pg_blocking_pids(pid) && ?::int[]', [map { $_->{pg_pid} } @lost]) // [];
+	my $pids = $pg->one('SELECT array_agg(pid) FROM pg_stat_activity WHERE pg_blocking_pids(pid) && ?::int[]',
+	    [map { $_->{pg_pid} } @lost]) // [];
 	$t->kill_worker($_) for my @workers = $t->pids;
 	my $since = time;
 	$pg->one('SELECT count(pg_terminate_backend(p)) FROM unnest(?::int[]) p', $pids);
-	wait_for(sub { !$pg->one('SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (?)', $pids) }, 5) or die 'they do not end';
+	wait_for(sub { !$pg->one('SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (?)', $pids) }, 5)
+	    or die 'they do not end';
 	$_->rollback for @$locks;
 	return $since;
 }
@@ -84,7 +88,8 @@ sub ended_ok {
 			push @took, $took;
 			cmp_ok $took, '<', $LEASE + 5, sprintf '... %.1f s after the kill', $took;
 			is asked($user), $requests, "... the model was asked $requests times";
-			is $pg->one('SELECT count(*) FROM counting.effects WHERE user_id = ?', $user), $effects, "... the tool has acted $effects times";
+			is $pg->one('SELECT count(*) FROM counting.effects WHERE user_id = ?', $user), $effects,
+			    "... the tool has acted $effects times";
 			is turns($user), 1, '... in one turn';
 		};
 	}
@@ -107,7 +112,8 @@ subtest 'the steps' => sub {
 	my @lock = map { hold("SELECT FROM parley.turns WHERE user_id ~ ? FOR UPDATE", "^$_-") } qw(lost stored end unend);
 	ok $o->run(sub { waiting_for('turn_step') == 4 && waiting_for('turn_end') == 4 }, 10), 'they wait for locks';
 	push @m, begin('inside');
-	ok $o->run(sub { sleeping() == 2 && asked('first-json') && asked('first-stream') && asked('after-json') == 2 && asked('after-stream') == 2 }, 10), 'the moment comes';
+	ok $o->run(sub { sleeping() == 2 && asked('first-json') && asked('first-stream') && asked('after-json') == 2
+	    && asked('after-stream') == 2 }, 10), 'the moment comes';
 	ended_ok(kill_all(\@lock, @lock[0, 3]), @m);
 };
 

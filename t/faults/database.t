@@ -27,14 +27,16 @@ for my $away (pick(0, 1) ? (2, 6, 1, 10) : (1, 2)) {
 		$o->run(sub { IO::Select->new($r->sock)->can_read(0) }, 10);
 		push @refusal, time - $since;
 		$r = $r->response;
-		is "$r->{status} " . ($r->{json}{error_code} // $r->{body}), '503 database_unavailable', sprintf 'while it is away: told so after %.2f s', $refusal[-1];
+		is "$r->{status} " . ($r->{json}{error_code} // $r->{body}), '503 database_unavailable',
+		    sprintf 'while it is away: told so after %.2f s', $refusal[-1];
 		like $r->{headers}{'retry-after'} // '', qr/^[1-9]\d*$/, '... and when to come back';
 		cmp_ok $refusal[-1], '<', 3, '... in time';
 		$o->run(undef, 0.3);
 	}
 	$pg->start;
 	my $since = time;
-	ok $o->run(sub { $o->{heal} //= $t->begin_chat('healed', "hello $n"); IO::Select->new($o->{heal}->sock)->can_read(0) }, 10), 'it is back';
+	ok $o->run(sub { $o->{heal} //= $t->begin_chat('healed', "hello $n"); IO::Select->new($o->{heal}->sock)->can_read(0) },
+	    10), 'it is back';
 	is delete($o->{heal})->response->{status}, 200, '... and the next request is served';
 	push @healed, time - $since;
 	$o->run($load, 1);

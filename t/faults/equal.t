@@ -12,18 +12,21 @@ use Parley::Contract;
 use Parley::Faults;
 
 my $N = 50;
-my $t = faults_test(workers => 4, scripts => { thinks => text_reply('One ', 400, 'answer ', 400, 'for all.'), torn => "data {}\nreset\n" });
+my $t = faults_test(workers => 4, scripts => { thinks => text_reply('One ', 400, 'answer ', 400, 'for all.'),
+    torn => "data {}\nreset\n" });
 my $pg = $t->pg;
 my $o = Parley::Observer->new($t, patience => 20);
 
 for my $round (1 .. pick(1, 10)) {
-	for my $case (["script:thinks of round $round", 'done'], [qq(bench:call count_once {"label":"r$round","seconds":0.3}), 'done'],
+	for my $case (["script:thinks of round $round", 'done'], [qq(bench:call count_once {"label":"r$round","seconds":0.3}),
+	    'done'],
 	    ["script:torn of round $round", 'error']) {
 		my ($text, $how) = @$case;
 		$t->model->clear;
 		my ($before) = $pg->one('SELECT count(*) FROM parley.turns');
 		for my $again ('at once', 'again') {
-			my @m = map { $o->say(user => 'alice', text => $text, key => "round $round " =~ s/ /-/gr . length $text, stream => $_ % 2) } 1 .. $N;
+			my @m = map { $o->say(user => 'alice', text => $text, key => "round $round " =~ s/ /-/gr . length $text,
+			    stream => $_ % 2) } 1 .. $N;
 			is scalar($o->finish(20)), 0, "$N times \"$text\" $again: all have an end";
 			is_deeply [grep { $_->{end} ne $how } @m], [], "... $how" or diag explain $m[0]{body};
 			my %turns = map { ($_->{turn} // '-') . ' ' . ($_->{conversation_id} // '-') => 1 } @m;
@@ -39,7 +42,8 @@ for my $round (1 .. pick(1, 10)) {
 		is @asked, 1, 'the model was asked once' if $text =~ /thinks/;
 	}
 }
-my $r = $t->request('POST', '/api/chat', { message => 'something else' }, user => 'alice', headers => { 'Idempotency-Key' => 'round-1-' . length 'script:thinks of round 1' });
+my $r = $t->request('POST', '/api/chat', { message => 'something else' }, user => 'alice',
+    headers => { 'Idempotency-Key' => 'round-1-' . length 'script:thinks of round 1' });
 error_is($r, 422, 'idempotency_mismatch', 'another body with that key');
 quiet_ok($o, $pg, 'equal requests', 5);
 is $t->pool->sickness, '', 'the workers were well';

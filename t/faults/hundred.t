@@ -18,8 +18,10 @@ my $o = Parley::Observer->new($t, patience => 30);
 # Each turn began after the one before had ended, and answers its own question.
 sub in_order {
 	my ($user) = @_;
-	is $pg->one(q{SELECT count(*) FROM (SELECT started_at, lag(ended_at) OVER (PARTITION BY conversation_id ORDER BY turn) AS before
-	    FROM parley.turns WHERE user_id = ? AND state = 'done') x WHERE before > started_at}, $user), 0, 'each began after the one before had ended';
+	is $pg->one(q{SELECT count(*) FROM (SELECT started_at,
+	    lag(ended_at) OVER (PARTITION BY conversation_id ORDER BY turn) AS before
+	    FROM parley.turns WHERE user_id = ? AND state = 'done') x WHERE before > started_at}, $user), 0,
+	    'each began after the one before had ended';
 	is $pg->one(q{SELECT count(*) FROM parley.messages q JOIN parley.messages a USING (user_id, conversation_id, turn, run)
 	    WHERE user_id = ? AND q.role = 'user' AND a.role = 'assistant' AND a.calls = 0 AND q.content ~ '^add task'
 	      AND a.content !~ substring(q.content, 'item \S+')}, $user), 0, 'each answers its own question';
@@ -60,9 +62,11 @@ subtest 'clients that leave the line' => sub {
 	my $first = $o->say(user => 'carol', text => 'hello');
 	is scalar($o->finish(10)), 0, 'a conversation';
 	my @gone = map { $t->begin_chat('carol', "add task: item $_", conversation_id => $first->{conversation_id}) } 1 .. 20;
-	ok wait_for(sub { $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id = 'carol'}) == 21 }, 10), 'twenty are stored';
+	ok wait_for(sub { $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id = 'carol'}) == 21 }, 10),
+	    'twenty are stored';
 	$_->close for @gone;
-	ok wait_for(sub { $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id = 'carol' AND state = 'done'}) == 21 }, 10), 'all are answered without them';
+	ok wait_for(sub { $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id = 'carol' AND state = 'done'}) == 21 },
+	    10), 'all are answered without them';
 	in_order('carol');
 };
 

@@ -38,9 +38,12 @@ my @took = sort { $a <=> $b } map {
 } $o->messages;
 cmp_ok $took[-1], '<', $LEASE + 5, 'no answer takes longer than the lease and 5 s from the last kill';
 cmp_ok scalar(() = $o->ended('done')), '>', $n / 2, 'most went well';
-is_deeply [grep { $_->{code} ne 'turn_abandoned' } $o->ended('error')], [], 'no turn fails but one that was killed again and again';
+is_deeply [grep { $_->{code} ne 'turn_abandoned' } $o->ended('error')], [],
+    'no turn fails but one that was killed again and again';
 my $taken = $pg->one('SELECT count(*) FROM parley.turns WHERE attempts > 1');
 cmp_ok $taken, '>', 0, 'turns were taken over';
-figure "$killed kills, $n messages, $taken turns taken over; ", sprintf 'from a kill to the answer %.1f s at most (%.1f s in the middle), quiet after %.1f s', $took[-1], $took[@took / 2], $quiet;
+figure "$killed kills, $n messages, $taken turns taken over; ",
+    sprintf 'from a kill to the answer %.1f s at most (%.1f s in the middle), quiet after %.1f s', $took[-1], $took[@took / 2],
+    $quiet;
 is $t->pool->sickness, '', 'the workers were well';
 done_testing;

@@ -24,7 +24,8 @@ my %case = (
 	'stalls-first' => ["hang\n", qr/^error model_timeout/],
 	'stalls-later' => ["$piece\nhang\n", qr/^error model_timeout/],
 	'stalls-then-fine' => ["hang\n---\n$fine", qr/^done|^error model_timeout/],
-	'says-429' => ["status 429\nheader Retry-After: 1\nheader Content-Type: application/json\nraw {}\n", qr/^error model_unavailable/],
+	'says-429' => ["status 429\nheader Retry-After: 1\nheader Content-Type: application/json\nraw {}\n",
+	    qr/^error model_unavailable/],
 	'says-500' => ["status 500\nheader Content-Type: application/json\nraw {}\n", qr/^error model_unavailable/],
 	'says-500-then-fine' => ["status 500\nheader Content-Type: application/json\nraw {}\n---\n$fine", qr/^done/],
 	'says-garbage' => ["garbage \\x00\\x01 what?\n", qr/^error model_/],
@@ -42,7 +43,8 @@ my %m;
 for my $round (1 .. pick(1, 10)) {
 	# Not all at the same moment: one that says "not before" holds back all.
 	for my $name (grep { !/429/ } sort keys %case) {
-		$m{"$name $_ $round"} = $o->say(user => "$name-$_", text => "script:$name please ($round)", stream => $_, key => "$name-$round-$_") for 0, 1;
+		$m{"$name $_ $round"} = $o->say(user => "$name-$_", text => "script:$name please ($round)", stream => $_,
+		    key => "$name-$round-$_") for 0, 1;
 		$o->run(undef, 0.02);
 	}
 	is scalar($o->finish(20)), 0, "round $round: everybody has an end";
@@ -60,7 +62,8 @@ for my $name (sort keys %m) {
 
 # Nothing holds on: each conversation goes on, with a model that is well.
 $o->run(undef, 1.2);
-my @next = map { $o->say(user => $_->{user}, text => "hello, are you there? $_->{number}", conversation_id => $_->{conversation_id}) } grep { $_->{turn} } values %m;
+my @next = map { $o->say(user => $_->{user}, text => "hello, are you there? $_->{number}",
+    conversation_id => $_->{conversation_id}) } grep { $_->{turn} } values %m;
 is scalar($o->finish(20)), 0, 'all go on';
 is_deeply [grep { $_->{end} ne 'done' } @next], [], '... well';
 quiet_ok($o, $t->pg, 'models', $LEASE + 5);

@@ -14,7 +14,8 @@ use Parley::Proxy;
 my $pg = Parley::Postgres->new(port => 1);
 Parley::Audit::counting_tool($pg);
 my $proxy = Parley::Proxy->new($pg->port);
-my $t = faults_test(pg => $pg, workers => 1, conf => { 'database.url' => $proxy->url('parley_worker'), 'database.connections' => 4,
+my $t = faults_test(pg => $pg, workers => 1, conf => { 'database.url' => $proxy->url('parley_worker'),
+    'database.connections' => 4,
     'database.statement_timeout' => '2 s' });
 my $o = Parley::Observer->new($t, patience => 20);
 my ($n, $keys) = (0, 0);
@@ -79,7 +80,8 @@ subtest 'a network that stands still' => sub {
 
 subtest 'a network that refuses' => sub {
 	my $m = $o->say(user => 'erin', text => 'script:slow please');
-	ok wait_for(sub { $o->run(undef, 0.1); $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id = 'erin'}) }, 5), 'a turn runs';
+	ok wait_for(sub { $o->run(undef, 0.1); $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id = 'erin'}) }, 5),
+	    'a turn runs';
 	$proxy->refuse;
 	my $since = time;
 	my $r = $t->chat('dave', 'hello again');

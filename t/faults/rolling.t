@@ -47,6 +47,7 @@ is_deeply \@bad, [], 'no 5xx but 503' or diag explain $o->count;
 is $pg->one(q{SELECT count(*) FROM parley.turns WHERE state <> 'done'}), 0, 'every turn is done';
 is $pg->one('SELECT max(attempts) FROM parley.turns'), 1, 'a release is no failed attempt';
 my $slow = (sort { $b <=> $a } map { $_->{took} } grep { $_->{text} =~ /longer/ } $o->ended('done'))[0];
-figure sprintf '%d restarts of the pool in %d s, %d messages; the slowest took %.1f s (a turn of 1.5 s: %.1f s)', $restarts, $seconds, $n, $o->slowest, $slow // 0;
+figure sprintf '%d restarts of the pool in %d s, %d messages; the slowest took %.1f s (a turn of 1.5 s: %.1f s)', $restarts,
+    $seconds, $n, $o->slowest, $slow // 0;
 is $t->pool->sickness, '', 'the workers were well';
 done_testing;

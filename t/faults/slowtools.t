@@ -18,13 +18,15 @@ my $sleeping = sub { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait
 
 # Longer than a lease: the pulse is not held up by them.
 my $slow = $LEASE + 1.5;
-my @slow = map { $o->say(user => "slow-$_", text => qq(bench:call count_once {"label":"s$_","seconds":$slow}), stream => $_ % 2) } 1 .. 6;
+my @slow = map { $o->say(user => "slow-$_", text => qq(bench:call count_once {"label":"s$_","seconds":$slow}),
+    stream => $_ % 2) } 1 .. 6;
 ok $o->run(sub { $sleeping->() >= 2 }, 10), 'slow tools run';
 my @quick;
 my $next = time;
 $o->run(sub {
 	if (time > $next) {
-		push @quick, $o->say(user => 'quick', text => 'bench or ' . @quick), $o->say(user => 'tools', text => 'add task: nr ' . @quick);
+		push @quick, $o->say(user => 'quick', text => 'bench or ' . @quick), $o->say(user => 'tools',
+		    text => 'add task: nr ' . @quick);
 		$next = time + 0.2;
 	}
 	return !grep { !$_->{end} } @slow;
@@ -45,14 +47,16 @@ subtest 'every connection is taken' => sub {
 	my $db = $pg->dbh;
 	$db->begin_work;
 	$db->do('SELECT FROM parley.conversations WHERE id = ? FOR UPDATE', undef, $id->{conversation_id});
-	my @wait = map { $o->say(user => 'frank', text => "I wait $_", conversation_id => $id->{conversation_id}, key => "wait-$_") } 1 .. 8;
+	my @wait = map { $o->say(user => 'frank', text => "I wait $_", conversation_id => $id->{conversation_id},
+	    key => "wait-$_") } 1 .. 8;
 	$o->run(sub { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'}) >= 3 }, 5);
 	my $since = time;
 	my $c = $t->begin_chat('grace', 'is there room?');
 	$o->run(sub { IO::Select->new($c->sock)->can_read(0) }, 10);
 	my $took = time - $since;
 	my $r = $c->response;
-	is "$r->{status} " . ($r->{json}{error_code} // ''), '503 database_unavailable', 'no connection is free: told so' or diag $r->{body};
+	is "$r->{status} " . ($r->{json}{error_code} // ''), '503 database_unavailable', 'no connection is free: told so'
+	    or diag $r->{body};
 	ok $r->{headers}{'retry-after'}, '... and when to come back';
 	cmp_ok $took, '<', 3.5, sprintf '... after database.wait (%.1f s)', $took;
 	$db->rollback;

@@ -24,15 +24,18 @@ my $other = Parley::Test->new(pg => $pg, model => $t->model, workers => 1, conf 
 my $o = Parley::Observer->new($t, patience => 30);
 my ($pid) = $t->pids;
 
-sub rows { return $pg->rows(q{SELECT turn, run, idx, role, content FROM parley.messages WHERE user_id = ? ORDER BY 1, 2, 3}, $_[0]) }
+sub rows { return $pg->rows(q{SELECT turn, run, idx, role, content FROM parley.messages WHERE user_id = ? ORDER BY 1, 2, 3},
+    $_[0]) }
 sub done { return $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id = ? AND state = 'done'}, $_[0]) }
 
 for my $round (1 .. pick(1, 4)) {
 	$t->model->clear;
 	my @m = map {
-		$o->say(user => "$_-$round", text => "script:$_ please ($round)", stream => $_ eq 'stream' ? 1 : 0, key => "$_-$round");
+		$o->say(user => "$_-$round", text => "script:$_ please ($round)", stream => $_ eq 'stream' ? 1 : 0,
+		    key => "$_-$round");
 	} qw(json stream tool);
-	ok $o->run(sub { $pg->one('SELECT count(*) FROM parley.live') >= 2 && !grep { !$pg->one('SELECT count(*) FROM parley.turns WHERE user_id = ?', $_->{user}) } @m }, 8),
+	ok $o->run(sub { $pg->one('SELECT count(*) FROM parley.live') >= 2
+	    && !grep { !$pg->one('SELECT count(*) FROM parley.turns WHERE user_id = ?', $_->{user}) } @m }, 8),
 	    'three turns run';
 	kill 'STOP', $pid;
 	my $since = time;

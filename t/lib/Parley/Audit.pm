@@ -16,11 +16,13 @@ my @RULES = (
 	# A late pulse may leave one behind, for a minute.
 	'an old lease of a turn that does not run' => q{
 		SELECT l.user_id, l.conversation_id, l.turn FROM parley.live l
-		 WHERE l.lease_until < clock_timestamp() - interval '70 seconds' AND NOT EXISTS (SELECT FROM parley.turns t WHERE t.state = 'running'
+		 WHERE l.lease_until < clock_timestamp() - interval '70 seconds' AND NOT EXISTS (SELECT FROM parley.turns t
+		     WHERE t.state = 'running'
 		                    AND (t.user_id, t.conversation_id, t.turn) = (l.user_id, l.conversation_id, l.turn))},
 	'turns with a gap' => q{
 		SELECT user_id, id, c.turns FROM parley.conversations c
-		 WHERE ARRAY(SELECT t.turn FROM parley.turns t WHERE (t.user_id, t.conversation_id) = (c.user_id, c.id) ORDER BY 1)
+		 WHERE ARRAY(SELECT t.turn FROM parley.turns t WHERE (t.user_id, t.conversation_id) = (c.user_id,
+		     c.id) ORDER BY 1)
 		    <> ARRAY(SELECT generate_series(1, c.turns))},
 	'a turn without its message' => q{
 		SELECT user_id, conversation_id, turn, run FROM parley.turns t
@@ -47,7 +49,8 @@ my @RULES = (
 		SELECT m.user_id, m.conversation_id, m.turn, m.idx FROM parley.messages m
 		 WHERE m.role = 'assistant' AND m.calls = 0 AND NOT m.interrupted
 		   AND EXISTS (SELECT FROM parley.messages n WHERE n.idx > m.idx
-		                AND (m.user_id, m.conversation_id, m.turn, m.run) = (n.user_id, n.conversation_id, n.turn, n.run))},
+		                AND (m.user_id, m.conversation_id, m.turn, m.run) = (n.user_id, n.conversation_id, n.turn,
+		                n.run))},
 	'a call without result' => q{
 		SELECT user_id, conversation_id, turn, run, idx, pos, tool_name FROM parley.tool_calls WHERE result IS NULL},
 	'a message whose calls are not there' => q{

@@ -34,7 +34,8 @@ my $JSON = JSON::XS->new->utf8->canonical;
 
 sub new {
 	my ($class, $t, %opt) = @_;
-	return bless { t => $t, patience => 150, messages => [], open => {}, later => [], count => {}, wrong => [], %opt }, $class;
+	return bless { t => $t, patience => 150, messages => [], open => {}, later => [], count => {}, wrong => [], %opt },
+	    $class;
 }
 
 sub messages { @{$_[0]{messages}} }
@@ -163,7 +164,8 @@ sub _round {
 # What it is, and all that happened to it.
 sub _name {
 	my ($m) = @_;
-	return "message $m->{number} (" . substr($m->{text}, 0, 60) . ($m->{stream} ? ', streamed' : '') . ": @{$m->{history} // []})";
+	return "message $m->{number} (" . substr($m->{text}, 0, 60) . ($m->{stream} ? ', streamed'
+	    : '') . ": @{$m->{history} // []})";
 }
 
 sub _wrong {
@@ -224,7 +226,8 @@ sub _over {
 	my $x = $m->{x};
 	my $j = $x->json;
 
-	push @{$m->{history}}, ($x->status || 'nothing') . ($x->whole ? '' : ' broken') . (ref $j eq 'HASH' ? " $j->{status}" : '');
+	push @{$m->{history}}, ($x->status || 'nothing') . ($x->whole ? '' : ' broken') . (ref $j eq 'HASH' ? " $j->{status}"
+	    : '');
 	return $self->_again($m, $x) if !$x->whole || $x->is_stream || ref $j ne 'HASH' || !defined $j->{status};
 	$self->_acknowledged($m, $j) if $x->status == 200 && defined $j->{turn} || $x->status == 202;
 	if ($j->{status} eq 'running' || $j->{status} eq 'queued') {
@@ -304,16 +307,19 @@ sub _compare {
 	return "refused ($m->{code}) and there" if $end eq 'refused' && @stored && ($m->{code} // '') ne 'database_unavailable';
 	return unless $m->{turn};
 	my $row = $stored[0];
-	return "told turn $m->{turn}, is $row->{turn}" if "$m->{conversation_id} $m->{turn}" ne "$row->{conversation_id} $row->{turn}";
+	return "told turn $m->{turn}, is $row->{turn}"
+	    if "$m->{conversation_id} $m->{turn}" ne "$row->{conversation_id} $row->{turn}";
 	return "acknowledged, and its client never heard the end ($row->{state})" if $end eq 'none';
 	if ($end eq 'error') {
 		return "told $m->{code}, is $row->{state} " . ($row->{error_code} // '')
 		    if $row->{state} ne 'failed' || $row->{error_code} ne $m->{code};
 		return;
 	}
-	my $state = { success => 'done', cancelled => 'cancelled', approval_required => 'approval_required' }->{$m->{body}{status}} // '?';
+	my $state = { success => 'done', cancelled => 'cancelled',
+	    approval_required => 'approval_required' }->{$m->{body}{status}} // '?';
 	return "told $m->{body}{status}, is $row->{state}" if $state ne $row->{state};
-	return "told \"$m->{body}{response}\", is \"" . ($row->{answer} // '') . '"' if $m->{body}{response} ne ($row->{answer} // '');
+	return "told \"$m->{body}{response}\", is \"" . ($row->{answer} // '') . '"'
+	    if $m->{body}{response} ne ($row->{answer} // '');
 	return;
 }
 
