@@ -63,17 +63,19 @@ cmp_ok(($peak - $before) / $N, '<', 6 * 1024, 'memory has a bound');
 figure sprintf '%d readers that do not read: all turns done after %.1f s, %d KiB a turn at most; others waited %.2f s at most',
     $N, $took, ($peak - $before) / $N, $max;
 
-# What a cut client then finds: the rest is not there, and no end.
+# What one finds that reads at last, which a small window makes slow: the rest is not there, and no end.
 my $whole = 0;
-for my $c (@still) {
+for my $c (splice @still, 0, 1) {
 	my $last = '';
+	setsockopt $c->sock, SOL_SOCKET, SO_RCVBUF, 1 << 20;
 	while (my $e = eval { $c->event }) {
 		$last = $e->{event};
 	}
 	$whole++ if $last eq 'done';
 	$c->close;
 }
-is $whole, 0, 'each stream was cut';
+is $whole, 0, 'the stream was cut';
+$_->close for @still;
 quiet_ok($o, $pg, 'slow readers', $LEASE + 5);
 is $t->pool->sickness, '', 'the workers were well';
 done_testing;
