@@ -237,6 +237,7 @@ follow_other(struct tell *t)
 static void
 follow_open(struct tell *t, bool text)
 {
+	/* As the turn may have left it. */
 	t->req->job.masked = false;
 	t->follow.job = &t->req->job;
 	t->follow.conversation_id = t->turn.key.conversation_id;
