@@ -12,8 +12,9 @@ use Parley::Contract;
 use Parley::Test;
 use Parley::Turns;
 
+my $json = JSON::XS->new->canonical;
 my $endless = text_reply('On ', map { (150, "and on $_ ") } 1 .. 200);
-my $model = Parley::Model->new(scripts => {
+my $model = Parley::Model->new(delay => 40, scripts => {
 	silent => "hang\n",
 	short => text_reply('A short ', 1500, 'one.'),
 	endless => $endless,
@@ -78,7 +79,7 @@ for my $case (['plain', $t], ['stream', $t], ['plain', $other], ['stream', $othe
 
 		$model->clear;
 		is $worker->chat($user, 'Hello again', conversation_id => $id)->{json}{turn}, 2, 'the next turn';
-		my $shown = JSON::XS->new->canonical->encode(($model->requests)[0]{body}{messages});
+		my $shown = $json->encode(($model->requests)[0]{body}{messages});
 		like $shown, qr/\QOn and on 1 \E/, '... shows the model what was said';
 		like $shown, qr/stopped|cancelled/i, '... and that it was stopped' or diag $shown;
 		like $shown, qr/Kept/, '... and what was done';
@@ -94,7 +95,8 @@ for my $case (['plain', $t], ['stream', $other]) {
 		wait_for { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) } or diag 'it does not run';
 		my $since = time;
 		is cancel($worker, $user, $id, 1)->{status}, 202, 'accepted';
-		my ($b) = stopped($c, $how, $since);
+		my ($b, @e) = stopped($c, $how, $since);
+		stream_ok('the stream', @e) if @e;
 		is_deeply [map { $_->{is_error} ? 1 : 0 } @{$b->{tool_calls}}], [0, 1, 1], 'done, stopped, not begun';
 		like(JSON::XS->new->allow_nonref->encode($_->{result}), qr/error/,
 		    '... and their results say so') for @{$b->{tool_calls}}[1, 2];
@@ -132,6 +134,23 @@ subtest 'one that waits' => sub {
 	is $live->response->{json}{response}, 'A short one.', '... to its end';
 	my $r = $c[2]->response->{json};
 	is "$r->{turn} $r->{status}", '4 success', '... and the one after it runs';
+};
+
+# Whoever is faster, the client is told what is stored.
+subtest 'in the moment in which it ends' => sub {
+	my %how;
+	for my $n (1 .. 24) {
+		my ($c, $id) = begun($t, "gil$n", 'Hello');
+		sleep rand 0.06;
+		my $r = cancel($n % 2 ? $t : $other, "gil$n", $id, 1);
+		my $b = $c->response->{json};
+		my $is = state_of($pg, $id, 1);
+		$how{"$r->{status} $b->{status} $is"}++;
+		$how{'not as it is stored'}++ if $json->encode($b->{messages})
+		    ne $json->encode($t->get("/api/conversations/$id", user => "gil$n")->{json}{messages});
+	}
+	is_deeply [grep { !/^(?:202 cancelled cancelled|(?:202|409) success done)$/ } keys %how], [],
+	    join ', ', map { "$how{$_} times $_" } sort keys %how;
 };
 
 subtest 'twice' => sub {

@@ -180,6 +180,14 @@ for my $case (['the same worker', $t], ['another worker', $other]) {
 	};
 }
 
+subtest 'ten interrupts at once' => sub {
+	my ($live, $id) = begun($t, 'jim', 'script:long');
+	my @c = map { ($_ % 2 ? $t : $other)->begin_chat('jim', "My name is J$_", conversation_id => $id, on_busy => 'interrupt') } 1 .. 10;
+	my %got = map { $_->{json}{turn} => "$_->{status} $_->{json}{status}" } map { $_->response } $live, @c;
+	is_deeply [map { $got{$_} } sort { $a <=> $b } keys %got], [('200 cancelled') x 10, '200 success'], 'the last one is answered';
+	is states($id), join(' ', ('cancelled') x 10, 'done'), '... and the others are cancelled';
+};
+
 is $pg->one(q{SELECT count(*) FROM parley.turns WHERE state IN ('running', 'queued')}), 0, 'nothing is left over';
 is $_->pool->sickness, '', 'the workers are well' for $t, $other;
 done_testing;

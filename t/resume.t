@@ -24,6 +24,8 @@ my $tools = join("---\n", saying(['Let me ', 150, 'see. '], call_reply(add_task 
 my $model = Parley::Model->new(scripts => {
 	(map { ("tools$_" => $tools) } 1 .. 3),
 	long => text_reply(map { (60, "piece $_ of 40, größer; ") } 1 .. 40),
+	regen => join("---\n", call_reply(list_tasks => {}), text_reply('One ', 50, 'two ', 50, 'three.'),
+	    call_reply(list_tasks => {}), text_reply('One ', 50, 'zwei ', 50, 'drei.')),
 	quiet => text_reply(1500, 'At last.'),
 	(map { ("dies$_" => join("---\n", text_reply('Half ', 150, 'an ', 30000, 'answer.'),
 	    text_reply('Something ', 300, 'else.'))) } 1 .. 2),
@@ -190,6 +192,32 @@ subtest 'a step that is asked again after its worker died' => sub {
 	is said(@e, @late), 'Something else.', 'who comes back when all is over, too';
 	like names(@late), qr/^(?:turn )?reset delta done$/, '... by a reset';
 	$t->ready;
+};
+
+subtest 'after a retry' => sub {
+	my @e = $t->stream('eve', 'script:regen');
+	my $id = $e[0]{data}{conversation_id};
+	my $b = retry($other, 'eve', $id, 1)->{json};
+	is $b->{response}, 'One zwei drei.', 'the answer is another';
+	for my $i (0 .. $#e) {
+		my @f = events(follow($i % 2 ? $t : $other, 'eve', $id, 1, $e[$i]{id}));
+		is said(@e[0 .. $i], @f), $b->{response}, "who had heard the first, to event $i, gets the second";
+	}
+};
+
+subtest 'a conversation that is deleted' => sub {
+	my ($c, $id) = begun($t, 'fay', 'script:endless');
+	my ($queued) = begun($t, 'fay', 'Hello', conversation_id => $id);
+	my ($stream) = begun($other, 'fay', 'Hello', conversation_id => $id, stream => $true);
+	my @follow = map { follow($_, 'fay', $id, 1) } $t, $other;
+	my @wait = map { $_->begin('GET', "/api/conversations/$id/turns/1?wait=20", undef, user => 'fay') } $t, $other;
+	$_->head for @follow;
+	my $since = time;
+	is $other->delete("/api/conversations/$id", user => 'fay')->{status}, 204, 'deleted';
+	is $c->response->{json}{status}, 'cancelled', 'who waited for the turn is told that it was stopped';
+	error_is($_->response, 404, 'turn_not_found', 'who waited for what is gone is told') for $queued, @wait;
+	is +(events($_))[-1]{data}{error_code}, 'turn_not_found', 'a stream as well' for $stream, @follow;
+	cmp_ok time - $since, '<', 2, '... soon';
 };
 
 subtest 'a turn that fails' => sub {

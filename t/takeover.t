@@ -20,6 +20,7 @@ my $model = Parley::Model->new(scripts => {
 	tool => join("---\n", call_reply(add_slowly => { title => 'Once', seconds => 2.5 }, list_tasks => {}), text_reply('Done.')),
 	early => join("---\n", $hang, text_reply('Not lost.')),
 	poison => join("---\n", $add, text_reply('Half ', 'an ', 30000, 'answer')),
+	keyed => join("---\n", $hang, text_reply('The one answer.')),
 	asked => text_reply('Half ', 30000, 'x'),
 	zone => join("---\n", $hang, text_reply('Good evening.'), text_reply('Good night.')),
 });
@@ -113,6 +114,19 @@ subtest 'one that was to stop when its worker died' => sub {
 	my @e = events($f);
 	is "$e[-1]{event} $e[-1]{data}{status} $e[-1]{data}{response}", 'done cancelled Half ', 'cancelled, with what was said';
 	is scalar asked('asked'), 1, 'nobody asks again';
+	$t->ready;
+};
+
+subtest 'a client that asks again with its key' => sub {
+	my @keyed = ('POST', '/api/chat', { message => 'script:keyed' }, user => 'keyed', headers => { 'Idempotency-Key' => 'k' });
+	my $c = $t->begin(@keyed);
+	ok asked_ok('keyed', 1), 'it has begun';
+	$t->kill_worker;
+	cmp_ok $c->response->{status}, '>=', 500, 'its worker dies';
+	my @again = map { $other->begin(@keyed) } 1 .. 2;
+	expire($pg, $pg->one(q{SELECT id FROM parley.conversations WHERE user_id = 'keyed'}));
+	is $_->response->{json}{response}, 'The one answer.', 'the same request finds the turn, and waits for its end' for @again;
+	is $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id = 'keyed'}), 1, 'there is one turn';
 	$t->ready;
 };
 

@@ -338,32 +338,6 @@ turn_interrupted(struct turn *t)
 	return m;
 }
 
-/* Ending the turn gave a result to each call that had none: whoever listens is told what is stored. */
-static void
-turn_read_calls(struct turn *t)
-{
-	struct job		*job = t->job;
-	struct message		*own = &t->prompt.messages[t->first];
-	int			 n = t->prompt.nmessages - t->first;
-	struct store_turn	 now = { 0 };
-	bool			 open = false;
-
-	for (int i = 0; i < n; i++)
-		for (int j = 0; j < own[i].ncalls; j++)
-			open = open || own[i].calls[j].result == NULL;
-	if (!open)
-		return;
-
-	job->deadline = deadline_ms(TURN_END_MS);
-	if (store_turn(job, t->key.conversation_id, t->key.turn, false, &now) < 0)
-		job_forgive(job);
-	job->deadline = NEVER;
-	for (int i = 0; i < n && i < now.nmessages && now.run == t->key.run; i++) {
-		own[i].calls = now.messages[i].calls;
-		own[i].ncalls = now.messages[i].ncalls;
-	}
-}
-
 static int
 turn_fail(struct turn *t)
 {
@@ -389,8 +363,6 @@ turn_fail(struct turn *t)
 		if (job->stop == JOB_FENCED)
 			return turn_lose(t);
 		job_forgive(job);
-	} else if (cancelled) {
-		turn_read_calls(t);
 	}
 	return cancelled ? 0 : job_failure_put(job, &why);
 }
