@@ -128,7 +128,15 @@ $$;
 COMMENT ON FUNCTION tools.add_task IS
 'Adds a task to the user''s list.
 @param title What is to be done, 1 to 255 characters.
-@param description More about it, at most 5000 characters.';
+@param description More about it, at most 5000 characters.
+@returns {"type": "object", "properties": {
+	"task_id": {"type": "integer"}, "status": {"const": "created"}, "title": {"type": "string"},
+	"task": {"type": "object", "properties": {
+	"id": {"type": "integer"}, "title": {"type": "string"}, "description": {"type": "string"},
+	"status": {"enum": ["pending", "completed"]},
+	"created_at": {"type": "string", "format": "date-time"}, "updated_at": {"type": "string", "format": "date-time"}},
+	"required": ["id", "title", "description", "status", "created_at", "updated_at"]}},
+	"required": ["task_id", "status", "title", "task"]}';
 
 CREATE OR REPLACE FUNCTION tools.list_tasks(status text DEFAULT 'all') RETURNS json
 LANGUAGE plpgsql STABLE AS $$
@@ -166,7 +174,15 @@ $$;
 COMMENT ON FUNCTION tools.list_tasks IS
 'Lists the user''s tasks, newest first. Use it to find a task by its title.
 @read_only
-@param status (all|pending|completed) Which tasks: all of them, those not yet done, or those done.';
+@param status (all|pending|completed) Which tasks: all of them, those not yet done, or those done.
+@returns {"type": "object", "properties": {
+	"tasks": {"type": "array", "items": {"type": "object", "properties": {
+	"id": {"type": "integer"}, "title": {"type": "string"}, "description": {"type": "string"},
+	"status": {"enum": ["pending", "completed"]},
+	"created_at": {"type": "string", "format": "date-time"}, "updated_at": {"type": "string", "format": "date-time"}},
+	"required": ["id", "title", "description", "status", "created_at", "updated_at"]}},
+	"total": {"type": "integer"}, "note": {"type": "string"}},
+	"required": ["tasks"]}';
 
 CREATE OR REPLACE FUNCTION tools.update_task(task_id bigint, title text DEFAULT NULL, description text DEFAULT NULL) RETURNS json
 LANGUAGE plpgsql AS $$
@@ -195,7 +211,17 @@ COMMENT ON FUNCTION tools.update_task IS
 @idempotent
 @param task_id The number of the task, as list_tasks gives it.
 @param title The new title, 1 to 255 characters.
-@param description The new description, at most 5000 characters; empty removes it.';
+@param description The new description, at most 5000 characters; empty removes it.
+@returns {"type": "object", "properties": {
+	"task_id": {"type": "integer"}, "status": {"const": "updated"}, "title": {"type": "string"},
+	"task": {"type": "object", "properties": {
+	"id": {"type": "integer"}, "title": {"type": "string"}, "description": {"type": "string"},
+	"status": {"enum": ["pending", "completed"]},
+	"created_at": {"type": "string", "format": "date-time"}, "updated_at": {"type": "string", "format": "date-time"}},
+	"required": ["id", "title", "description", "status", "created_at", "updated_at"]},
+	"previous": {"type": "object", "properties": {"title": {"type": "string"}, "description": {"type": "string"}},
+	"required": ["title", "description"]}},
+	"required": ["task_id", "status", "title", "task", "previous"]}';
 
 CREATE OR REPLACE FUNCTION tools.complete_task(task_id bigint) RETURNS json
 LANGUAGE plpgsql AS $$
@@ -215,7 +241,15 @@ $$;
 COMMENT ON FUNCTION tools.complete_task IS
 'Marks a task as done.
 @idempotent
-@param task_id The number of the task, as list_tasks gives it.';
+@param task_id The number of the task, as list_tasks gives it.
+@returns {"type": "object", "properties": {
+	"task_id": {"type": "integer"}, "status": {"const": "completed"}, "title": {"type": "string"},
+	"task": {"type": "object", "properties": {
+	"id": {"type": "integer"}, "title": {"type": "string"}, "description": {"type": "string"},
+	"status": {"enum": ["pending", "completed"]},
+	"created_at": {"type": "string", "format": "date-time"}, "updated_at": {"type": "string", "format": "date-time"}},
+	"required": ["id", "title", "description", "status", "created_at", "updated_at"]}},
+	"required": ["task_id", "status", "title", "task"]}';
 
 CREATE OR REPLACE FUNCTION tools.delete_task(task_id bigint) RETURNS json
 LANGUAGE plpgsql AS $$
@@ -230,5 +264,13 @@ $$;
 COMMENT ON FUNCTION tools.delete_task IS
 'Deletes a task for good.
 @confirm
-@param task_id The number of the task, as list_tasks gives it.';
+@param task_id The number of the task, as list_tasks gives it.
+@returns {"type": "object", "properties": {
+	"task_id": {"type": "integer"}, "status": {"const": "deleted"}, "title": {"type": "string"},
+	"task": {"type": "object", "properties": {
+	"id": {"type": "integer"}, "title": {"type": "string"}, "description": {"type": "string"},
+	"status": {"enum": ["pending", "completed"]},
+	"created_at": {"type": "string", "format": "date-time"}, "updated_at": {"type": "string", "format": "date-time"}},
+	"required": ["id", "title", "description", "status", "created_at", "updated_at"]}},
+	"required": ["task_id", "status", "title", "task"]}';
 RESET ROLE;

@@ -6,6 +6,8 @@
 --	@param name what it is
 --	@param name (one|two|three) what it is: an enumeration
 --	@read_only, @idempotent, @confirm
+--	@returns {JSON schema} of the result, on this line and those that follow up to the next @; needed only where the
+--		type that the function returns does not say it
 --
 -- Nothing that a model or a client sends becomes SQL text: the statement that calls a tool is
 -- built from the catalog alone, and the arguments are its one parameter.
@@ -91,8 +93,80 @@ RETURN CASE
 	THEN to_json(replace(substring(p_sql, '^''(.*)''::[a-z ]+$'), '''''', '''')) END;
 COMMENT ON FUNCTION parley.literal_json IS 'A default as JSON where it is a plain literal, else NULL.';
 
-CREATE OR REPLACE FUNCTION parley.tools_list()
-RETURNS TABLE (name text, description text, schema json, risk text, confirm boolean)
+CREATE OR REPLACE FUNCTION parley.json_or_null(p_text text) RETURNS json
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	RETURN p_text::json;
+EXCEPTION WHEN invalid_text_representation THEN
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION parley.json_or_null IS 'A text as JSON, NULL where it is none: a slip in one comment must not cost the whole list.';
+
+CREATE OR REPLACE FUNCTION parley.result_schema(p_type oid) RETURNS json
+LANGUAGE sql STABLE
+RETURN (SELECT CASE
+	-- to_json() writes whatever such a type wants to be.
+	WHEN b.oid IN ('json'::regtype, 'jsonb'::regtype)
+	  OR EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.castsource = b.oid AND c.casttarget = 'json'::regtype)
+	THEN json_build_object()
+	WHEN b.typtype = 'e' THEN json_build_object('enum', (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder)
+	    FROM (SELECT enumlabel, enumsortorder FROM pg_catalog.pg_enum WHERE enumtypid = b.oid
+	          UNION ALL SELECT NULL, NULL) e))
+	ELSE json_build_object('type', json_build_array(
+	    CASE WHEN b.typtype = 'c' THEN 'object' ELSE parley.json_kind(b.oid) END, 'null')) END
+	  FROM pg_catalog.pg_type t
+	  JOIN pg_catalog.pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+	 WHERE t.oid = p_type);
+COMMENT ON FUNCTION parley.result_schema IS 'What JSON a value of this type becomes; any value may be NULL.';
+
+CREATE OR REPLACE FUNCTION parley.tool_output(p_id oid) RETURNS json
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	v_proc pg_catalog.pg_proc;
+	v_schema json := parley.json_or_null(regexp_replace(substring(obj_description(p_id, 'pg_proc')
+	    FROM '(?:^|\n)\s*@returns\s+(.*)$'), '\n\s*@.*$', ''));
+	v_names text[];
+	v_types oid[];
+BEGIN
+	IF json_typeof(v_schema) = 'object' THEN
+		RETURN v_schema;
+	END IF;
+	v_schema := NULL;
+	SELECT p.* INTO v_proc FROM pg_catalog.pg_proc p WHERE p.oid = p_id;
+	IF v_proc.prorettype = 'void'::regtype THEN
+		RETURN '{"type":"object","properties":{"ok":{"type":"boolean"}},"required":["ok"]}';
+	ELSIF v_proc.prorettype = 'record'::regtype THEN
+		SELECT array_agg(u.name ORDER BY u.place), array_agg(u.type ORDER BY u.place) INTO v_names, v_types
+		  FROM unnest(v_proc.proallargtypes, v_proc.proargnames, v_proc.proargmodes)
+		      WITH ORDINALITY u (type, name, mode, place)
+		 WHERE u.mode IN ('o', 'b', 't');
+	ELSE
+		SELECT array_agg(a.attname ORDER BY a.attnum), array_agg(a.atttypid ORDER BY a.attnum) INTO v_names, v_types
+		  FROM pg_catalog.pg_type t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid
+		 WHERE t.oid = v_proc.prorettype AND t.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped;
+	END IF;
+	IF v_names IS NOT NULL THEN
+		SELECT json_build_object('type', 'object',
+		           'properties', json_object_agg(u.name, parley.result_schema(u.type) ORDER BY u.place),
+		           'required', json_agg(u.name ORDER BY u.place)) INTO v_schema
+		  FROM unnest(v_names, v_types) WITH ORDINALITY u (name, type, place);
+	ELSIF v_proc.prorettype <> 'record'::regtype THEN
+		v_schema := parley.result_schema(v_proc.prorettype);
+	END IF;
+	IF v_proc.proretset THEN
+		RETURN json_build_object('type', 'array', 'items', coalesce(v_schema, '{}'));
+	END IF;
+	-- A schema that says nothing is none.
+	RETURN nullif(v_schema::text, '{}')::json;
+END
+$$;
+COMMENT ON FUNCTION parley.tool_output IS 'The JSON schema of what a tool returns, from its comment or its return type; NULL: not known.';
+
+-- CREATE OR REPLACE cannot give a function another column.
+DROP FUNCTION IF EXISTS parley.tools_list();
+CREATE FUNCTION parley.tools_list()
+RETURNS TABLE (name text, description text, schema json, risk text, confirm boolean, output json)
 LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 BEGIN
@@ -110,11 +184,12 @@ BEGIN
 	          FROM parley.tool_args(f.id) a),
 	       CASE WHEN f.comment ~ '(?n)^\s*@read_only(?!\w)' THEN 'read_only'
 	            WHEN f.comment ~ '(?n)^\s*@idempotent(?!\w)' THEN 'idempotent' ELSE 'writes' END,
-	       f.comment ~ '(?n)^\s*@confirm(?!\w)'
+	       f.comment ~ '(?n)^\s*@confirm(?!\w)',
+	       parley.tool_output(f.id)
 	  FROM parley.tool_functions(NULL) f;
 END
 $$;
-COMMENT ON FUNCTION parley.tools_list IS 'All SQL tools: what the model is told of them, and their risk (read_only, idempotent, writes).';
+COMMENT ON FUNCTION parley.tools_list IS 'All SQL tools: what the model is told of them, their risk (read_only, idempotent, writes), whether the user is asked first, and the schema of their result.';
 
 CREATE OR REPLACE FUNCTION parley.tool_refuse(p_id oid, p_args json, p_user text) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
@@ -218,6 +293,53 @@ END
 $$;
 COMMENT ON FUNCTION parley.call_store IS 'Stores the one result of a call, under the fence of its turn: PF001 and PF002 undo whatever the transaction did.';
 
+CREATE OR REPLACE FUNCTION parley.tool_try(p_user text, p_id oid, p_parameters json, p_max_result int,
+    OUT result json, OUT is_error boolean, OUT error_state text) RETURNS record
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_role text := current_setting('role');
+	v_error text := parley.tool_refuse(p_id, p_parameters, p_user);
+	v_sql text;
+BEGIN
+	IF v_error IS NULL THEN
+		v_sql := parley.tool_sql(p_id, p_parameters);
+		BEGIN
+			PERFORM set_config('role', 'parley_tool', true);
+			EXECUTE v_sql INTO result USING p_parameters;
+			SET CONSTRAINTS ALL IMMEDIATE;
+			-- What a tool sets for the session would stay with the connection, and be everybody's.
+			RESET ALL;
+			PERFORM set_config('role', v_role, false), set_config('parley.user_id', p_user, true);
+			IF octet_length(result::text) > p_max_result THEN
+				RAISE EXCEPTION 'The result is too large (% bytes); nothing was changed.',
+				    octet_length(result::text);
+			END IF;
+		-- The block undoes what the tool did, and gives back role and user.
+		EXCEPTION
+		WHEN raise_exception THEN
+			v_error := SQLERRM;
+			error_state := SQLSTATE;
+		WHEN query_canceled THEN
+			v_error := 'The tool was stopped because it took too long; nothing was changed.';
+			error_state := SQLSTATE;
+		WHEN invalid_text_representation OR invalid_datetime_format OR datetime_field_overflow
+		    OR numeric_value_out_of_range OR invalid_parameter_value THEN
+			v_error := 'An argument has a form that this tool does not take.';
+			error_state := SQLSTATE;
+		WHEN OTHERS OR assert_failure THEN
+			v_error := 'The tool failed; nothing was changed.';
+			error_state := SQLSTATE;
+		END;
+	END IF;
+	is_error := v_error IS NOT NULL;
+	IF is_error THEN
+		result := json_build_object('error', v_error);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION parley.tool_try IS
+    'Runs a tool as parley_tool for the user that is set, or says why not; what a tool that failed has done is undone. error_state is the SQLSTATE of a tool that failed, for the log.';
+
 CREATE OR REPLACE FUNCTION parley.tool_run(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_pos int, p_max_result int)
 RETURNS TABLE (result json, is_error boolean, executed_at text, duration_ms int, error_state text)
@@ -225,14 +347,13 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
-	v_role text := current_setting('role');
 	v_since timestamptz;
 	v_call parley.tool_calls;
 	v_id oid;
-	v_result json;
 	v_error text;
+	v_is_error boolean := true;
+	v_result json;
 	v_state text;
-	v_sql text;
 BEGIN
 	-- Whoever asks for the same call at the same time waits here, and then finds the result.
 	SELECT c.* INTO v_call FROM parley.tool_calls c
@@ -248,44 +369,15 @@ BEGIN
 		v_since := clock_timestamp();
 		SELECT f.id INTO v_id FROM parley.tool_functions(v_call.tool_name) f;
 		v_error := CASE WHEN v_id IS NULL THEN format('There is no tool %s.', left(v_call.tool_name, 64))
-		    WHEN json_typeof(v_call.parameters) <> 'object'
-		    THEN 'The arguments are not a JSON object.'
-		    ELSE parley.tool_refuse(v_id, v_call.parameters, p_user) END;
+		    WHEN json_typeof(v_call.parameters) <> 'object' THEN 'The arguments are not a JSON object.' END;
 		IF v_error IS NULL THEN
-			v_sql := parley.tool_sql(v_id, v_call.parameters);
-			BEGIN
-				PERFORM set_config('role', 'parley_tool', true);
-				EXECUTE v_sql INTO v_result USING v_call.parameters;
-				SET CONSTRAINTS ALL IMMEDIATE;
-				-- What a tool sets for the session would stay with the connection, and be everybody's.
-				RESET ALL;
-				PERFORM set_config('role', v_role, false), set_config('parley.user_id', p_user, true);
-				IF octet_length(v_result::text) > p_max_result THEN
-					RAISE EXCEPTION 'The result is too large (% bytes); nothing was changed.',
-					    octet_length(v_result::text);
-				END IF;
-			-- The block undoes what the tool did, and gives back role and user.
-			EXCEPTION
-			WHEN raise_exception THEN
-				v_error := SQLERRM;
-				v_state := SQLSTATE;
-			WHEN query_canceled THEN
-				v_error := 'The tool was stopped because it took too long; nothing was changed.';
-				v_state := SQLSTATE;
-			WHEN invalid_text_representation OR invalid_datetime_format OR datetime_field_overflow
-			    OR numeric_value_out_of_range OR invalid_parameter_value THEN
-				v_error := 'An argument has a form that this tool does not take.';
-				v_state := SQLSTATE;
-			WHEN OTHERS OR assert_failure THEN
-				v_error := 'The tool failed; nothing was changed.';
-				v_state := SQLSTATE;
-			END;
-		END IF;
-		IF v_error IS NOT NULL THEN
+			SELECT r.result, r.is_error, r.error_state INTO v_result, v_is_error, v_state
+			  FROM parley.tool_try(p_user, v_id, v_call.parameters, p_max_result) r;
+		ELSE
 			v_result := json_build_object('error', v_error);
 		END IF;
 		v_call := parley.call_store(p_user, p_conversation, p_turn, p_run, p_fence, p_idx, p_pos,
-		    v_result, v_error IS NOT NULL, v_since);
+		    v_result, v_is_error, v_since);
 	END IF;
 	result := v_call.result;
 	is_error := v_call.is_error;
@@ -297,6 +389,53 @@ END
 $$;
 COMMENT ON FUNCTION parley.tool_run IS
     'Runs the SQL tool of a stored call as parley_tool: its effect, its result and the check of the fence are one transaction. A call that has its result gives it again and does nothing. error_state is the SQLSTATE of a tool that failed, for the log.';
+
+CREATE OR REPLACE FUNCTION parley.tool_call(p_user text, p_key uuid, p_id uuid, p_name text, p_parameters json,
+    p_max_result int)
+RETURNS TABLE (result json, is_error boolean, executed_at text, duration_ms int, error_state text)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+	v_since timestamptz := clock_timestamp();
+	v_call parley.tool_calls;
+	v_id oid;
+	v_is_error boolean;
+	v_result json;
+	v_state text;
+BEGIN
+	SELECT f.id INTO v_id FROM parley.tool_functions(p_name) f;
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+	-- Whoever asks for the same call again waits here, and then finds the result.
+	INSERT INTO parley.tool_calls (user_id, conversation_id, turn, run, idx, pos, id, call_id, tool_name, parameters)
+	VALUES (p_user, p_key, 0, 0, 0, 0, p_id, p_id::text, p_name, p_parameters)
+	ON CONFLICT DO NOTHING;
+	IF FOUND THEN
+		SELECT r.result, r.is_error, r.error_state INTO v_result, v_is_error, v_state
+		  FROM parley.tool_try(p_user, v_id, p_parameters, p_max_result) r;
+		UPDATE parley.tool_calls c
+		   SET result = coalesce(v_result, 'null'), is_error = v_is_error, executed_at = clock_timestamp(),
+		       duration_ms = extract(epoch FROM clock_timestamp() - v_since) * 1000
+		 WHERE c.user_id = p_user AND c.conversation_id = p_key
+		   AND c.turn = 0 AND c.run = 0 AND c.idx = 0 AND c.pos = 0
+		RETURNING c.* INTO v_call;
+	ELSE
+		SELECT c.* INTO v_call FROM parley.tool_calls c
+		 WHERE c.user_id = p_user AND c.conversation_id = p_key
+		   AND c.turn = 0 AND c.run = 0 AND c.idx = 0 AND c.pos = 0;
+	END IF;
+	result := v_call.result;
+	is_error := v_call.is_error;
+	executed_at := parley.utc(v_call.executed_at);
+	duration_ms := v_call.duration_ms;
+	error_state := v_state;
+	RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION parley.tool_call IS
+    'Runs a SQL tool for a user outside any conversation, as parley_tool: its effect, its record (under a key of the caller''s choosing, as turn 0) and its result are one transaction. The same key gives the same result again and does nothing. No row: there is no such tool.';
 
 CREATE OR REPLACE FUNCTION parley.tool_answer(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_pos int, p_result json, p_is_error boolean)
