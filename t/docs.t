@@ -79,7 +79,7 @@ for my $path (glob("$root/t/*.t"), glob("$root/t/lib/Parley/*.pm"), glob("$root/
 }
 
 # The published contract and the routes of the worker.
-my @routes = text('src/api/route.c') =~ m[^\t\{ "([A-Z]+)",\s+"(/api/[^"]+)"]mg;
+my @routes = text('src/api/route.c') =~ m[^\t\{ "([A-Z]+)",\s+"(/[^"]+)"]mg;
 my $openapi = text('openapi.yaml');
 while (my ($method, $path) = splice @routes, 0, 2) {
 	$path =~ s/\{user\}/{user_id}/;

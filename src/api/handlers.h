@@ -20,5 +20,6 @@ int	 turn_events_get(struct request *);
 int	 turn_cancel_post(struct request *);
 int	 turn_retry_post(struct request *);
 int	 health_get(struct request *);
+int	 mcp_post(struct request *);
 
 #endif

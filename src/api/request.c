@@ -85,13 +85,11 @@ media_type_fits(const char *type)
 }
 
 int
-request_read_body(struct request *r, bool optional)
+request_read_text(struct request *r, struct buf *body, bool optional)
 {
 	struct job	*job = &r->job;
 	size_t		 max = (size_t)job->conf->limits_body;
 	const char	*length = fcgi_param(r->fcgi, "CONTENT_LENGTH");
-	struct buf	*body = buf_new(job->arena);
-	const char	*why;
 	int		 rc = 0;
 
 	if (length != NULL && strtoll(length, NULL, 10) > (long long)max)
@@ -105,7 +103,20 @@ request_read_body(struct request *r, bool optional)
 
 	if (!media_type_fits(fcgi_param(r->fcgi, "CONTENT_TYPE")))
 		return job_fail(job, FAIL_UNSUPPORTED_MEDIA_TYPE, NULL);
+	return 0;
+}
 
+int
+request_read_body(struct request *r, bool optional)
+{
+	struct job	*job = &r->job;
+	struct buf	*body = buf_new(job->arena);
+	const char	*why;
+
+	if (request_read_text(r, body, optional) < 0)
+		return -1;
+	if (optional && body->n == 0)
+		return 0;
 	r->body = json_read(job->arena, buf_text(body), body->n, &why);
 	if (r->body == NULL)
 		return job_fail(job, FAIL_INVALID_JSON, "The body is not valid JSON: %s.", why);
@@ -197,12 +208,17 @@ request_text(struct request *r, const char *field, int64_t max, const char **val
 void
 request_head(struct request *r, int status, const char *content_type, struct buf *out)
 {
+	int	 retry;
+
 	buf_printf(out, "Status: %d %s\r\n", status, http_reason(status));
 	if (content_type != NULL)
 		buf_printf(out, "Content-Type: %s\r\n", content_type);
 	buf_printf(out, "X-Request-Id: %s\r\nX-Content-Type-Options: nosniff\r\n", r->job.request_id);
 	if (r->location != NULL)
 		buf_printf(out, "Location: %s\r\n", r->location);
+	retry = r->job.retry_after > 0 ? r->job.retry_after : fail_kind(r->job.fail)->retry_after;
+	if (retry > 0)
+		buf_printf(out, "Retry-After: %d\r\n", retry);
 	cors_head(r, out);
 }
 
@@ -283,7 +299,5 @@ request_fail(struct request *r)
 		route_allow(r, head);
 		buf_str(head, "\r\n");
 	}
-	if (job->retry_after > 0 || kind->retry_after > 0)
-		buf_printf(head, "Retry-After: %d\r\n", job->retry_after > 0 ? job->retry_after : kind->retry_after);
 	request_send(r, kind->status, head, buf_text(body));
 }

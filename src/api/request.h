@@ -43,8 +43,9 @@ int	 request_open(struct request *);
 
 /*
  * yields.  Reads and checks size, media type and JSON, in this order (413, 415, 400).  optional: no body at all is
- * fine, and r->body stays NULL, which has no members.
+ * fine, and r->body stays NULL, which has no members.  request_read_text() leaves the JSON to the caller.
  */
+int	 request_read_text(struct request *, struct buf *, bool optional);
 int	 request_read_body(struct request *, bool optional);
 
 /* A query parameter, percent-decoded, in the job's arena; *value stays when absent.  -1: validation_error. */

@@ -5,6 +5,7 @@
 #include "api/handlers.h"
 #include "api/request.h"
 #include "base/buf.h"
+#include "base/conf.h"
 #include "base/uuid.h"
 
 /* {user} before {id}: "chat" is never an id, and any text may be a user. */
@@ -20,9 +21,21 @@ static const struct route routes[] = {
 	{ "POST",   "/api/conversations/{id}/turns/{n}/cancel",	turn_cancel_post,	false, BODY_NONE },
 	{ "POST",   "/api/conversations/{id}/turns/{n}/retry",	turn_retry_post,	false, BODY_OPTIONAL },
 	{ "GET",    "/api/health",				health_get,		true,  BODY_NONE },
+	{ "POST",   "/mcp",					mcp_post,		false, BODY_NONE },
 };
 
 #define NROUTES	(sizeof routes / sizeof *routes)
+
+/* A pool may serve one of the two alone; that it is well it says in any case. */
+static bool
+route_served(const struct route *route, const struct conf *conf)
+{
+	bool	 mcp = route->handler == mcp_post;
+
+	if (strcmp(conf->api_serve, "all") == 0 || route->handler == health_get)
+		return true;
+	return mcp == (strcmp(conf->api_serve, "mcp") == 0);
+}
 
 static bool
 template_fits(const char *template, const struct request *r)
@@ -57,7 +70,7 @@ route_find(struct request *r)
 
 	for (size_t i = 0; i < NROUTES; i++) {
 		if (found != NULL ? strcmp(found->template, routes[i].template) != 0 :
-		    !template_fits(routes[i].template, r))
+		    !template_fits(routes[i].template, r) || !route_served(&routes[i], r->job.conf))
 			continue;
 		found = &routes[i];
 		if (method_fits(found->method, r))

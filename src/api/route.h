@@ -1,8 +1,9 @@
 /*
  * route -- which handler serves a path, and with which methods.
  *
- * One table.  Templates are literal segments and "{name}"; of the first template that fits the path all rows
- * count (405 names their methods in Allow).  HEAD is served as GET; the web server drops the body.
+ * One table, of which a pool may serve a part (api.serve).  Templates are literal segments and "{name}"; of the first
+ * template that fits the path all rows count (405 names their methods in Allow).  HEAD is served as GET; the web
+ * server drops the body.
  */
 #ifndef PARLEY_API_ROUTE_H
 #define PARLEY_API_ROUTE_H
@@ -19,7 +20,7 @@ struct route {
 	const char	*template;
 	int		(*handler)(struct request *);	/* -1: the job has failed */
 	bool		 open;		/* no token needed */
-	enum route_body	 body;
+	enum route_body	 body;		/* of /mcp: its handler reads it */
 };
 
 /* Sets r->route; -1: not_found or method_not_allowed. */

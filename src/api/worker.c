@@ -130,7 +130,10 @@ worker_open(const struct conf *conf)
 	(void)signal(SIGPIPE, SIG_IGN);
 
 	pg_on_first_connect(role_sql, role_look);
-	if (pg_start(conf) < 0 || http_start() < 0 || pulse_start(conf) < 0 || work_start(conf) < 0)
+	if (pg_start(conf) < 0 || http_start() < 0 || pulse_start(conf) < 0)
+		return -1;
+	/* A pool for tools alone may know no model. */
+	if (strcmp(conf->api_serve, "mcp") != 0 && work_start(conf) < 0)
 		return -1;
 	fcgi_conf(conf);
 	if (fcgi_listen(LISTEN_FD, (int)conf->worker_max_turns, api_serve, api_overloaded) < 0) {

@@ -108,6 +108,12 @@ struct conf {
 
 	/* [api] */
 	bool		 api_create_unknown;	/* unknown_conversation = create */
+	const char	*api_serve;		/* "all", "chat", "mcp" */
+
+	/* [mcp] */
+	const char	*mcp_origins;		/* list of exact origins */
+	const char	*mcp_hosts;		/* list of names, NULL: not checked */
+
 	/* [cors] */
 	const char	*cors_origins;		/* list of exact origins */
 

@@ -94,6 +94,11 @@ const struct conf_key	 conf_table[] = {
 	{ "limits", "queue", CONF_INT, AT(limits_queue), "128", 0, 10000 },
 
 	{ "api", "unknown_conversation", CONF_SWITCH, AT(api_create_unknown), "reject", .words = "reject create" },
+	/* Whether turns without a worker are looked for is decided at the start. */
+	{ "api", "serve", CONF_WORD, AT(api_serve), "all", .words = "all chat mcp", .restart = true },
+
+	{ "mcp", "origins", CONF_LIST, AT(mcp_origins) },
+	{ "mcp", "hosts", CONF_LIST, AT(mcp_hosts) },
 
 	{ "cors", "origins", CONF_LIST, AT(cors_origins) },
 

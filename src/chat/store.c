@@ -102,6 +102,23 @@ store_tool_answer(struct job *job, const struct turn_key *k, int index, int posi
 	return call_read(job, &rows, c);
 }
 
+int
+store_tool_call(struct job *job, const char *key, struct call *c)
+{
+	struct pg_rows	 rows;
+	const char	*params[] = {
+		job->user, key, c->id, c->tool_name, c->parameters, pg_num(job, job->conf->tools_max_result)
+	};
+
+	/* Asking twice is harmless here as well: the key is known by then. */
+	if (write_turn(job, PG_TOOL, deadline_ms(job->conf->database_wait), &rows,
+	    "SELECT result, is_error, executed_at, duration_ms, error_state"
+	    "  FROM parley.tool_call($1::text, $2::uuid, $3::uuid, $4::text, $5::json, $6::int)",
+	    params, COUNT(params)) < 0)
+		return -1;
+	return rows.n == 0 ? 0 : call_read(job, &rows, c);
+}
+
 static int
 call_read(struct job *job, const struct pg_rows *rows, struct call *c)
 {

@@ -110,6 +110,12 @@ int	 store_tool_run(struct job *, const struct turn_key *, int index, int positi
 /* Stores a result that was found without running anything (unknown tool, broken arguments): call->result, is_error are given. */
 int	 store_tool_answer(struct job *, const struct turn_key *, int index, int position, struct call *);
 
+/*
+ * Runs a SQL tool outside any conversation for the job's user: call->id, tool_name and parameters are given, key is a new
+ * uuid.  Effect, record and result are one transaction.  The call's result stays NULL where there is no such tool.
+ */
+int	 store_tool_call(struct job *, const char *key, struct call *);
+
 struct store_end {
 	const char	*state;		/* "done", "failed", "cancelled" */
 	const char	*error_code;	/* of a failed one */

@@ -163,7 +163,7 @@ table_read(struct job *job)
 	struct arena	*a;
 
 	if (pg_query(job, PG_TURN, &rows,
-	    "SELECT name, description, schema, risk, confirm"
+	    "SELECT name, description, schema, risk, confirm, output"
 	    "  FROM parley.tools_list()") < 0)
 		return NULL;
 	a = arena_open();
@@ -196,6 +196,7 @@ table_fill(struct kept *k, struct pg_rows *rows)
 			.name = arena_strdup(k->arena, name),
 			.description = arena_strdup(k->arena, pg_text(rows, i, "description")),
 			.schema = text,
+			.output = compact(k->arena, pg_text(rows, i, "output")),
 			.risk = risk(pg_text(rows, i, "risk")),
 			.confirm = pg_bool(rows, i, "confirm"),
 		};

@@ -18,6 +18,7 @@ struct tool {
 	const char	*name;
 	const char	*description;
 	const char	*schema;	/* JSON schema of the parameters, object text */
+	const char	*output;	/* of the result, NULL: not known */
 	enum tool_risk	 risk;
 	bool		 confirm;
 };
