@@ -31,12 +31,14 @@ struct command {
 
 static int	 cmd_migrate(int, char **);
 static int	 cmd_token(int, char **);
+static int	 cmd_tools(int, char **);
 static int	 cmd_check(int, char **);
 static int	 cmd_conf(int, char **);
 
 static const struct command commands[] = {
 	{ "migrate", "[--schema DIR]", "bring the database up to date (as database.owner_url)", cmd_migrate },
 	{ "token", "[--ttl SECONDS] USER", "print a token for a user, signed with auth.secret (a day)", cmd_token },
+	{ "tools", "[call NAME [JSON] --user USER]", "list the model's tools; or try one as a user", cmd_tools },
 	{ "check", "[--schema DIR]", "say what is wrong with configuration, keys, database and model", cmd_check },
 	{ "conf", "", "print every key of the configuration: key, type, default, environment", cmd_conf },
 };
@@ -49,7 +51,7 @@ usage(FILE *to)
 {
 	fprintf(to, "usage: parleyctl [-c FILE] COMMAND …\n\n");
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-		fprintf(to, "  %-8s %-21s %s\n", commands[i].name, commands[i].arguments, commands[i].about);
+		fprintf(to, "  %-8s %-31s %s\n", commands[i].name, commands[i].arguments, commands[i].about);
 	fprintf(to, "\n"
 	    "  -c, --config FILE   the configuration (else PARLEY_CONF, else " PARLEY_SYSCONFDIR "/parley.conf)\n"
 	    "  --schema DIR        the SQL files (else " SCHEMA_DIR ")\n"
@@ -186,6 +188,14 @@ cmd_token(int argc, char **argv)
 	if ((conf = conf_read()) == NULL)
 		return 1;
 	return token_print(conf, argv[optind], seconds);
+}
+
+static int
+cmd_tools(int argc, char **argv)
+{
+	int	 status = ctl_tools(argc, argv, conf_read);
+
+	return status < 0 ? misused(command_find("tools")) : status;
 }
 
 static int

@@ -260,6 +260,42 @@ check_isolation(PGconn *pg)
 		good("database: row level security is forced on all tables of users");
 }
 
+/* What a function in the schema tools must not be: `tools` is where the isolation ends if anybody is careless. */
+static const char	 tools_sql[] =
+    "SELECT coalesce(string_agg(format('tools.%s %s', p.proname, w.why), '; ' ORDER BY p.proname), '')"
+    "  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+    " CROSS JOIN LATERAL (VALUES"
+    "   (p.proowner IN (SELECT r.oid FROM pg_catalog.pg_roles r"
+    "     WHERE r.rolname IN (current_user, 'parley_worker', 'parley_tool')),"
+    "    'belongs to a role that runs tools (ALTER FUNCTION … OWNER TO parley_owner)'),"
+    "   (p.prosecdef, 'is SECURITY DEFINER (ALTER FUNCTION … SECURITY INVOKER)'),"
+    "   (EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c ~* '^(role|session_authorization|parley\\.user_id)=')"
+    "     OR pg_get_functiondef(p.oid) ~* ("
+    "       '\\m(set|reset)\\s+((local|session)\\s+)?\"?(role|session\\s+authorization|parley\"?\\.\"?user_id)\\M"
+    "|\\mset_config\\s*\\(\\s*''(role|session_authorization|parley\\.user_id)'''),"
+    "    'sets the role or parley.user_id (it runs as its user already)')) w (bad, why)"
+    " WHERE n.nspname = 'tools' AND p.prokind IN ('f', 'p') AND w.bad";
+
+static void
+check_tools(PGconn *pg)
+{
+	char	 value[256];
+
+	if (ask(pg, tools_sql, value) == NULL)
+		return;
+	if (*value != '\0') {
+		bad("tools: %s: mend or drop it", value);
+		return;
+	}
+	if (ask(pg, "SELECT has_schema_privilege('parley_tool', 'tools', 'CREATE')"
+	    " OR has_schema_privilege('parley_worker', 'tools', 'CREATE')", value) == NULL)
+		return;
+	if (*value == 't')
+		bad("tools: whoever runs tools may make new ones: REVOKE CREATE ON SCHEMA tools");
+	else
+		good("tools: none of them undoes the isolation");
+}
+
 /* Every file of the directory must be in the list of what was applied, as it is now. */
 static void
 check_schema(PGconn *pg, const char *dir)
@@ -304,6 +340,7 @@ check_database(const struct conf *conf, const char *schema_dir)
 		good("database: PostgreSQL %d.%d answers", PQserverVersion(pg) / 10000, PQserverVersion(pg) % 10000);
 		check_role(pg);
 		check_isolation(pg);
+		check_tools(pg);
 		check_schema(pg, schema_dir);
 	}
 	PQfinish(pg);

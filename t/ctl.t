@@ -36,7 +36,9 @@ subtest 'the command line' => sub {
 	($status, $out) = ctl({}, '--version');
 	like $out, qr/^parleyctl [0-9.]+$/, '--version';
 	for my $words ([], ['nonsense'], ['token'], ['token', 'a', 'b'], ['token', '--ttl', 'x', 'a'], ['token', '--ttl', '0', 'a'],
-		['migrate', 'x'], ['check', '--nonsense'], ['conf', 'x']) {
+		['migrate', 'x'], ['check', '--nonsense'], ['conf', 'x'],
+		['tools', 'x'], ['tools', '--user', 'x'], ['tools', 'call'], ['tools', 'call', 'list_tasks'],
+		['tools', 'call', '--user', 'x'], ['tools', 'call', 'a', '{}', 'b', '--user', 'x']) {
 		($status, $out, $err) = ctl({}, @$words);
 		is "$status $out", '2 ', "'@$words' is refused";
 		like $err, qr/usage:/, '... with the usage';
@@ -109,6 +111,65 @@ subtest 'check' => sub {
 	like $out, qr/^FAIL database: tools\.sql not applied/m, 'a file that was applied as it was before';
 	($status, $out) = ctl(\%env, 'check', '--schema', "$dir/nowhere");
 	like $out, qr/^FAIL database: .*nowhere: No such file/m, 'no such folder';
+};
+
+my @as = ({ PARLEY_DATABASE_URL => $pg->url('parley_worker') });
+
+subtest 'tools' => sub {
+	my ($status, $out, $err) = ctl(@as, 'tools');
+	is $status, 0, 'the table' or diag $err;
+	like $out, qr/^NAME +ORIGIN +RISK +CONFIRM +SCHEMA\n/, '... has a head';
+	like $out, qr/^list_tasks +sql +read_only +no +\{"type":"object",.*"status"/m, '... what is known of each';
+	like $out, qr/^delete_task +sql +writes +yes /m, '... and who is asked before';
+	($status, $out, $err) = ctl({}, 'tools');
+	is "$status $out", '1 ', 'without a database';
+	like $err, qr/database\.url/, '... it says so';
+};
+
+subtest 'tools call' => sub {
+	my ($status, $out, $err) = ctl(@as, 'tools', 'call', 'add_task', '{"title":"Call mum"}', '--user', 'ann');
+	is $status, 0, 'a call' or diag $err;
+	like $out, qr/^\{"task_id" ?: ?1, ?"status" ?: ?"created".*\}\n$/, '... prints the result';
+	is $pg->one(q{SELECT user_id FROM tasks.tasks}), 'ann', '... is done, for that user';
+	is $pg->one(q{SELECT count(*) FROM parley.tool_calls WHERE user_id = 'ann'}), 1, '... and recorded';
+	($status, $out) = ctl(@as, 'tools', '--user', 'bob', 'call', 'list_tasks');
+	is $out, qq({"tasks" : []}\n), 'no arguments, another user';
+	($status, $out) = ctl(@as, 'tools', 'call', 'delete_task', '{"task_id":9}', '--user', 'ann');
+	is $status, 1, 'an error';
+	like $out, qr/There is no task 9\./, '... is a result';
+	for (['no_such_tool', '{}'], ['add_task', '[]'], ['add_task', '{'], ['add_task', 'null']) {
+		($status, $out, $err) = ctl(@as, 'tools', 'call', @$_, '--user', 'ann');
+		is "$status $out", '1 ', "@$_";
+		like $err, qr/no tool no_such_tool|must be one JSON object: /, '... says why';
+	}
+};
+
+subtest 'check finds tools that undo the isolation' => sub {
+	my $check = sub { (ctl({ @as ? %{$as[0]} : (), PARLEY_AUTH_SECRET => $SECRET }, 'check', '--schema', $schema))[1] };
+	like $check->(), qr/^ok   tools: /m, 'ours do not';
+	my $make = sub { "SET check_function_bodies = off; CREATE FUNCTION tools.sly() RETURNS text $_[0]" };
+	my %bad = (
+		'SECURITY DEFINER' => $make->(q{SECURITY DEFINER LANGUAGE sql AS $$ SELECT 'x' $$}),
+		'belongs to' => $make->(q{LANGUAGE sql AS $$ SELECT 'x' $$}) . '; RESET ROLE; ALTER FUNCTION tools.sly OWNER TO parley_worker',
+		'belongs to a' => $make->(q{LANGUAGE sql AS $$ SELECT 'x' $$}) . '; RESET ROLE; ALTER FUNCTION tools.sly OWNER TO parley_tool',
+		'sets the role' => $make->(q{LANGUAGE sql SET role = 'parley_worker' AS $$ SELECT 'x' $$}),
+		'sets the role or' => $make->(q{LANGUAGE sql SET parley.user_id = 'bob' AS $$ SELECT 'x' $$}),
+		'parley.user_id' => $make->(q{LANGUAGE sql AS $$ SELECT set_config('parley.user_id', 'bob', true) $$}),
+		'parley.user_id ' => $make->(q{LANGUAGE sql RETURN set_config('parley.user_id', 'bob', true)}),
+		'parley.user_id (' => $make->(q{LANGUAGE plpgsql AS $$ BEGIN SET LOCAL parley.user_id = 'bob'; RETURN 'x'; END $$}),
+		'role' => $make->(q{LANGUAGE plpgsql AS $$ BEGIN RESET ROLE; RETURN 'x'; END $$}),
+		'or parley' => $make->(q{LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'set session authorization bob'; RETURN 'x'; END $$}),
+	);
+	for my $why (sort keys %bad) {
+		my ($failed, $said) = $pg->psql("GRANT CREATE ON SCHEMA tools TO parley_worker, parley_tool; $bad{$why};
+		    RESET ROLE; REVOKE CREATE ON SCHEMA tools FROM parley_worker, parley_tool");
+		is $failed, 0, $bad{$why} or diag $said;
+		like $check->(), qr/^FAIL tools: tools\.sly .*\Q$why\E/m, '... is found';
+		$pg->psql('DROP FUNCTION tools.sly');
+	}
+	$pg->psql('GRANT CREATE ON SCHEMA tools TO parley_tool');
+	like $check->(), qr/^FAIL tools: .*REVOKE CREATE/m, 'a schema that tools may write to';
+	$pg->psql('REVOKE CREATE ON SCHEMA tools FROM parley_tool');
 };
 
 require File::Path;
