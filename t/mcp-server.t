@@ -89,7 +89,11 @@ sub result {
 	return $r->{json}{result};
 }
 
-sub call { my ($version, $name, $arguments, @o) = @_; return result($version, 'tools/call', { name => $name, arguments => $arguments }, @o) }
+# A call that is answered: its result.
+sub call {
+	my ($version, $name, $arguments, @opt) = @_;
+	return result($version, "tools/call", { name => $name, arguments => $arguments }, @opt);
+}
 
 sub refused {
 	my ($r, $status, $code, $name) = @_;

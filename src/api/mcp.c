@@ -20,21 +20,21 @@ enum { LEGACY = 1, MODERN = 2 };
 
 static const struct method {
 	const char	*name;
-	int		(*run)(struct mcp *);
+	int		(*run)(struct rpc *);
 	int		 eras;
 } methods[] = {
-	{ "initialize",		mcp_initialize,		LEGACY },
-	{ "ping",		mcp_ping,		LEGACY },
-	{ "server/discover",	mcp_discover,		MODERN },
-	{ "tools/call",		mcp_tools_call,		LEGACY | MODERN },
-	{ "tools/list",		mcp_tools_list,		LEGACY | MODERN },
+	{ "initialize",		rpc_initialize,		LEGACY },
+	{ "ping",		rpc_ping,		LEGACY },
+	{ "server/discover",	rpc_discover,		MODERN },
+	{ "tools/call",		rpc_tools_call,		LEGACY | MODERN },
+	{ "tools/list",		rpc_tools_list,		LEGACY | MODERN },
 };
 
 static int	 check_origin(struct request *);
 static int	 check_host(struct request *);
 static bool	 answer(struct request *, json_object *, bool alone, struct buf *, int *);
 static int	 answer_batch(struct request *, json_object *);
-static int	 refuse(struct request *, enum mcp_code, const char *);
+static int	 refuse(struct request *, enum rpc_code, const char *);
 
 int
 mcp_post(struct request *r)
@@ -48,7 +48,7 @@ mcp_post(struct request *r)
 		return -1;
 	root = json_read(r->job.arena, buf_text(body), body->n, &why);
 	if (root == NULL && why != NULL)
-		return refuse(r, MCP_PARSE_ERROR, arena_printf(r->job.arena, "The body is not valid JSON: %s.", why));
+		return refuse(r, RPC_PARSE_ERROR, arena_printf(r->job.arena, "The body is not valid JSON: %s.", why));
 	buf_free(body);
 	if (json_object_is_type(root, json_type_array))
 		return answer_batch(r, root);
@@ -95,7 +95,7 @@ check_host(struct request *r)
 }
 
 static const struct method *
-method_find(const struct mcp *m)
+method_find(const struct rpc *m)
 {
 	for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
 		if (strcmp(methods[i].name, m->method) == 0 && (methods[i].eras & (m->modern ? MODERN : LEGACY)) != 0)
@@ -104,7 +104,7 @@ method_find(const struct mcp *m)
 }
 
 int
-mcp_error(struct mcp *m, int status, enum mcp_code code, const char *fmt, ...)
+rpc_error(struct rpc *m, int status, enum rpc_code code, const char *fmt, ...)
 {
 	va_list	 ap;
 
@@ -118,12 +118,12 @@ mcp_error(struct mcp *m, int status, enum mcp_code code, const char *fmt, ...)
 
 /* What failed is ours: the same failure that the chat API would name, as the protocol names it. */
 static void
-error_of_job(struct mcp *m)
+error_of_job(struct rpc *m)
 {
 	struct job	*job = &m->req->job;
 	struct buf	*b = buf_new(job->arena);
 
-	mcp_error(m, fail_kind(job->fail)->status, MCP_INTERNAL_ERROR, "%s", job->sentence);
+	rpc_error(m, fail_kind(job->fail)->status, RPC_INTERNAL_ERROR, "%s", job->sentence);
 	jw_open(b, '{');
 	jw_key(b, "error_code"), jw_string(b, fail_kind(job->fail)->code);
 	jw_key(b, "request_id"), jw_string(b, job->request_id);
@@ -133,7 +133,7 @@ error_of_job(struct mcp *m)
 
 /* The name of a method is the client's text, so the log has it only where it is one of ours. */
 static void
-message_log(const struct mcp *m, const struct method *method)
+message_log(const struct rpc *m, const struct method *method)
 {
 	if (!job_log(&m->req->job, LOG_INFO, "mcp"))
 		return;
@@ -148,15 +148,15 @@ message_log(const struct mcp *m, const struct method *method)
 }
 
 static void
-message_do(struct mcp *m, json_object *message)
+message_do(struct rpc *m, json_object *message)
 {
 	const struct method	*method = NULL;
 
-	if (mcp_read(m, message) == 0 && m->id != NULL) {
+	if (rpc_read(m, message) == 0 && m->id != NULL) {
 		method = method_find(m);
 		if (method == NULL)
 			/* An era ago this was no failure of HTTP. */
-			mcp_error(m, m->modern ? 404 : 200, MCP_METHOD_NOT_FOUND, "There is no method of this name.");
+			rpc_error(m, m->modern ? 404 : 200, RPC_METHOD_NOT_FOUND, "There is no method of this name.");
 		else if (method->run(m) < 0 && m->code == 0)
 			error_of_job(m);
 	}
@@ -164,7 +164,7 @@ message_do(struct mcp *m, json_object *message)
 }
 
 static void
-put_answer(const struct mcp *m, struct buf *b)
+put_answer(const struct rpc *m, struct buf *b)
 {
 	jw_open(b, '{');
 	jw_key(b, "jsonrpc"), jw_string(b, "2.0");
@@ -186,14 +186,14 @@ put_answer(const struct mcp *m, struct buf *b)
 
 /* The result that a method has begun; each of 2026-07-28 says that it is whole, and whose it is. */
 static void
-result_open(struct mcp *m)
+result_open(struct rpc *m)
 {
 	m->result = buf_new(m->req->job.arena);
 	jw_open(m->result, '{');
 }
 
 static void
-result_close(struct mcp *m)
+result_close(struct rpc *m)
 {
 	struct buf	*b = m->result;
 
@@ -201,7 +201,7 @@ result_close(struct mcp *m)
 		jw_key(b, "resultType"), jw_string(b, "complete");
 		jw_key(b, "_meta");
 		jw_open(b, '{');
-		jw_key(b, "io.modelcontextprotocol/serverInfo"), mcp_put_server(b);
+		jw_key(b, "io.modelcontextprotocol/serverInfo"), rpc_put_server(b);
 		jw_close(b, '}');
 	}
 	jw_close(b, '}');
@@ -211,7 +211,7 @@ result_close(struct mcp *m)
 static bool
 answer(struct request *r, json_object *message, bool alone, struct buf *out, int *status)
 {
-	struct mcp	 m = { .req = r, .status = 200 };
+	struct rpc	 m = { .req = r, .status = 200 };
 
 	result_open(&m);
 	message_do(&m, message);
@@ -219,7 +219,7 @@ answer(struct request *r, json_object *message, bool alone, struct buf *out, int
 
 	/* initialize must not be part of a batch (2025-03-26, lifecycle). */
 	if (!alone && m.code == 0 && m.method != NULL && strcmp(m.method, "initialize") == 0)
-		mcp_error(&m, 400, MCP_INVALID_REQUEST, "initialize must come alone.");
+		rpc_error(&m, 400, RPC_INVALID_REQUEST, "initialize must come alone.");
 	if (m.id == NULL && m.code == 0)
 		return false;
 	put_answer(&m, out);
@@ -237,9 +237,9 @@ answer_batch(struct request *r, json_object *batch)
 	int		 status;
 
 	if (version != NULL && strcmp(version, MCP_OLDEST) != 0)
-		return refuse(r, MCP_INVALID_REQUEST, "Messages must be sent one by one: this version has no batches.");
+		return refuse(r, RPC_INVALID_REQUEST, "Messages must be sent one by one: this version has no batches.");
 	if (n == 0 || n > BATCH_MAX)
-		return refuse(r, MCP_INVALID_REQUEST, "A batch has 1 to 32 messages.");
+		return refuse(r, RPC_INVALID_REQUEST, "A batch has 1 to 32 messages.");
 	jw_open(out, '[');
 	for (size_t i = 0; i < n; i++) {
 		(void)answer(r, json_object_array_get_idx(batch, i), false, out, &status);
@@ -256,12 +256,12 @@ answer_batch(struct request *r, json_object *batch)
 
 /* What is no message has no id. */
 static int
-refuse(struct request *r, enum mcp_code code, const char *sentence)
+refuse(struct request *r, enum rpc_code code, const char *sentence)
 {
-	struct mcp	 m = { .req = r };
+	struct rpc	 m = { .req = r };
 	struct buf	*out = buf_new(r->job.arena);
 
-	mcp_error(&m, 400, code, "%s", sentence);
+	rpc_error(&m, 400, code, "%s", sentence);
 	put_answer(&m, out);
 	message_log(&m, NULL);
 	request_reply(r, m.status, buf_text(out));

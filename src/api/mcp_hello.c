@@ -7,7 +7,7 @@
 #include "io/json.h"
 
 void
-mcp_put_server(struct buf *b)
+rpc_put_server(struct buf *b)
 {
 	jw_open(b, '{');
 	jw_key(b, "name"), jw_string(b, "parley");
@@ -18,7 +18,7 @@ mcp_put_server(struct buf *b)
 
 /* A new function is a new tool after tools.refresh at the latest.  Who may not ask us is not told by a cache either. */
 void
-mcp_put_cache(struct mcp *m)
+rpc_put_cache(struct rpc *m)
 {
 	jw_key(m->result, "ttlMs"), jw_int(m->result, m->req->job.conf->tools_refresh);
 	jw_key(m->result, "cacheScope"), jw_string(m->result, "private");
@@ -38,31 +38,31 @@ put_capabilities(struct buf *b)
 
 /* A client that is offered another version than it asked for goes on with it or leaves (lifecycle, version negotiation). */
 int
-mcp_initialize(struct mcp *m)
+rpc_initialize(struct rpc *m)
 {
 	const char	*version = NULL;
 
 	if (json_get_string(m->params, "protocolVersion", &version) != JSON_GOT)
-		return mcp_error(m, 200, MCP_INVALID_PARAMS, "protocolVersion must be a string.");
+		return rpc_error(m, 200, RPC_INVALID_PARAMS, "protocolVersion must be a string.");
 	m->version = mcp_version_is_legacy(version) ? version : MCP_LEGACY;
 	jw_key(m->result, "protocolVersion"), jw_string(m->result, m->version);
 	put_capabilities(m->result);
-	jw_key(m->result, "serverInfo"), mcp_put_server(m->result);
+	jw_key(m->result, "serverInfo"), rpc_put_server(m->result);
 	return 0;
 }
 
 int
-mcp_ping(struct mcp *m)
+rpc_ping(struct rpc *m)
 {
 	(void)m;
 	return 0;
 }
 
 int
-mcp_discover(struct mcp *m)
+rpc_discover(struct rpc *m)
 {
 	jw_key(m->result, "supportedVersions"), jw_raw(m->result, MCP_VERSIONS);
 	put_capabilities(m->result);
-	mcp_put_cache(m);
+	rpc_put_cache(m);
 	return 0;
 }

@@ -12,12 +12,12 @@
 #define META_VERSION		"io.modelcontextprotocol/protocolVersion"
 #define META_CAPABILITIES	"io.modelcontextprotocol/clientCapabilities"
 
-static int	 read_envelope(struct mcp *, json_object *);
-static int	 read_era(struct mcp *);
-static int	 read_legacy(struct mcp *, const char *header);
-static int	 read_modern(struct mcp *, json_object *meta, const char *header, const char *version);
-static int	 check_headers(struct mcp *);
-static int	 unsupported(struct mcp *, const char *version);
+static int	 read_envelope(struct rpc *, json_object *);
+static int	 read_era(struct rpc *);
+static int	 read_legacy(struct rpc *, const char *header);
+static int	 read_modern(struct rpc *, json_object *meta, const char *header, const char *version);
+static int	 check_headers(struct rpc *);
+static int	 unsupported(struct rpc *, const char *version);
 
 bool
 mcp_version_is_legacy(const char *version)
@@ -26,7 +26,7 @@ mcp_version_is_legacy(const char *version)
 }
 
 int
-mcp_read(struct mcp *m, json_object *message)
+rpc_read(struct rpc *m, json_object *message)
 {
 	if (read_envelope(m, message) < 0)
 		return -1;
@@ -34,18 +34,18 @@ mcp_read(struct mcp *m, json_object *message)
 }
 
 static int
-read_envelope(struct mcp *m, json_object *message)
+read_envelope(struct rpc *m, json_object *message)
 {
 	const char	*jsonrpc = json_text_or_null(message, "jsonrpc");
 	json_object	*id = NULL;
 	enum json_got	 got;
 
 	if (jsonrpc == NULL || strcmp(jsonrpc, "2.0") != 0)
-		return mcp_error(m, 400, MCP_INVALID_REQUEST, "This is no message of JSON-RPC 2.0.");
+		return rpc_error(m, 400, RPC_INVALID_REQUEST, "This is no message of JSON-RPC 2.0.");
 	/* Unlike in JSON-RPC itself an id is never null, and a number is whole. */
 	if (json_object_object_get_ex(message, "id", &id)) {
 		if (!json_object_is_type(id, json_type_string) && !json_object_is_type(id, json_type_int))
-			return mcp_error(m, 400, MCP_INVALID_REQUEST, "The id must be a string or a whole number.");
+			return rpc_error(m, 400, RPC_INVALID_REQUEST, "The id must be a string or a whole number.");
 		m->id = id;
 	}
 	if ((got = json_get_string(message, "method", &m->method)) == JSON_GOT)
@@ -54,15 +54,15 @@ read_envelope(struct mcp *m, json_object *message)
 	    json_object_object_get_ex(message, "error", NULL)))
 		m->id = NULL;	/* a response; we ask nobody anything, so it means nothing */
 	else
-		return mcp_error(m, 400, MCP_INVALID_REQUEST, "The message has no method.");
+		return rpc_error(m, 400, RPC_INVALID_REQUEST, "The message has no method.");
 	if ((got = json_get_object(message, "params", &m->params)) != JSON_GOT && got != JSON_ABSENT)
-		return mcp_error(m, 400, MCP_INVALID_REQUEST, "params must be an object.");
+		return rpc_error(m, 400, RPC_INVALID_REQUEST, "params must be an object.");
 	return 0;
 }
 
 /* A version in _meta is of 2026-07-28 or later; those before say it in the header alone, or not at all. */
 static int
-read_era(struct mcp *m)
+read_era(struct rpc *m)
 {
 	const char	*header = fcgi_param(m->req->fcgi, "HTTP_MCP_PROTOCOL_VERSION"), *version = NULL;
 	json_object	*meta = NULL;
@@ -74,12 +74,12 @@ read_era(struct mcp *m)
 	case JSON_ABSENT:
 		return read_legacy(m, header);
 	default:
-		return mcp_error(m, 400, MCP_INVALID_PARAMS, "%s in params._meta must be a string.", META_VERSION);
+		return rpc_error(m, 400, RPC_INVALID_PARAMS, "%s in params._meta must be a string.", META_VERSION);
 	}
 }
 
 static int
-read_legacy(struct mcp *m, const char *header)
+read_legacy(struct rpc *m, const char *header)
 {
 	m->version = header != NULL ? header : MCP_OLDEST;
 	if (mcp_version_is_legacy(m->version))
@@ -92,26 +92,26 @@ read_legacy(struct mcp *m, const char *header)
 	m->modern = true;
 	if (m->id == NULL)
 		return 0;
-	return mcp_error(m, 400, MCP_INVALID_PARAMS, "params._meta lacks %s.", META_VERSION);
+	return rpc_error(m, 400, RPC_INVALID_PARAMS, "params._meta lacks %s.", META_VERSION);
 }
 
 static int
-read_modern(struct mcp *m, json_object *meta, const char *header, const char *version)
+read_modern(struct rpc *m, json_object *meta, const char *header, const char *version)
 {
 	json_object	*capabilities;
 
 	m->modern = true;
 	if (header != NULL && strcmp(header, version) != 0)
-		return mcp_error(m, 400, MCP_HEADER_MISMATCH, "The header MCP-Protocol-Version and %s differ.", META_VERSION);
+		return rpc_error(m, 400, RPC_HEADER_MISMATCH, "The header MCP-Protocol-Version and %s differ.", META_VERSION);
 	if (strcmp(version, MCP_MODERN) != 0)
 		return unsupported(m, version);
 	m->version = MCP_MODERN;
 	if (m->id == NULL)
 		return 0;
 	if (header == NULL)
-		return mcp_error(m, 400, MCP_HEADER_MISMATCH, "The header MCP-Protocol-Version is missing.");
+		return rpc_error(m, 400, RPC_HEADER_MISMATCH, "The header MCP-Protocol-Version is missing.");
 	if (json_get_object(meta, META_CAPABILITIES, &capabilities) != JSON_GOT)
-		return mcp_error(m, 400, MCP_INVALID_PARAMS, "params._meta lacks %s.", META_CAPABILITIES);
+		return rpc_error(m, 400, RPC_INVALID_PARAMS, "params._meta lacks %s.", META_CAPABILITIES);
 	return check_headers(m);
 }
 
@@ -145,28 +145,28 @@ header_decode(struct arena *a, const char *text, size_t *n)
 
 /* What stands between us and the client goes by the headers, so they must not say another thing than the body. */
 static int
-check_headers(struct mcp *m)
+check_headers(struct rpc *m)
 {
 	const char	*method = fcgi_param(m->req->fcgi, "HTTP_MCP_METHOD");
 	const char	*name = fcgi_param(m->req->fcgi, "HTTP_MCP_NAME"), *wanted;
 	size_t		 n;
 
 	if (method == NULL || strcmp(method, m->method) != 0)
-		return mcp_error(m, 400, MCP_HEADER_MISMATCH, "The header Mcp-Method %s.",
+		return rpc_error(m, 400, RPC_HEADER_MISMATCH, "The header Mcp-Method %s.",
 		    method == NULL ? "is missing" : "names another method than the body");
 	if (strcmp(m->method, "tools/call") != 0 || (wanted = json_text_or_null(m->params, "name")) == NULL)
 		return 0;
 	if (name == NULL)
-		return mcp_error(m, 400, MCP_HEADER_MISMATCH, "The header Mcp-Name is missing.");
+		return rpc_error(m, 400, RPC_HEADER_MISMATCH, "The header Mcp-Name is missing.");
 	if ((name = header_decode(m->req->job.arena, name, &n)) == NULL)
-		return mcp_error(m, 400, MCP_HEADER_MISMATCH, "The header Mcp-Name is not properly encoded.");
+		return rpc_error(m, 400, RPC_HEADER_MISMATCH, "The header Mcp-Name is not properly encoded.");
 	if (n != strlen(wanted) || memcmp(name, wanted, n) != 0)
-		return mcp_error(m, 400, MCP_HEADER_MISMATCH, "The header Mcp-Name names another tool than the body.");
+		return rpc_error(m, 400, RPC_HEADER_MISMATCH, "The header Mcp-Name names another tool than the body.");
 	return 0;
 }
 
 static int
-unsupported(struct mcp *m, const char *version)
+unsupported(struct rpc *m, const char *version)
 {
 	struct buf	*b = buf_new(m->req->job.arena);
 
@@ -175,5 +175,5 @@ unsupported(struct mcp *m, const char *version)
 	jw_key(b, "requested"), jw_string(b, version);
 	jw_close(b, '}');
 	m->data = buf_text(b);
-	return mcp_error(m, 400, MCP_UNSUPPORTED_VERSION, "This version of the protocol is not served.");
+	return rpc_error(m, 400, RPC_UNSUPPORTED_VERSION, "This version of the protocol is not served.");
 }

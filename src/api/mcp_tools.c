@@ -23,7 +23,7 @@ static struct flight	*flights;
 
 /* Before 2026-07-28 the result of a tool with a schema had to be an object. */
 static bool
-schema_is_shown(const struct mcp *m, const struct tool *t)
+schema_is_shown(const struct rpc *m, const struct tool *t)
 {
 	json_object	*schema;
 	const char	*type;
@@ -51,7 +51,7 @@ put_annotations(struct buf *b, const struct tool *t)
 }
 
 static void
-put_tool(struct mcp *m, const struct tool *t)
+put_tool(struct rpc *m, const struct tool *t)
 {
 	struct buf	*b = m->result;
 
@@ -67,13 +67,13 @@ put_tool(struct mcp *m, const struct tool *t)
 }
 
 int
-mcp_tools_list(struct mcp *m)
+rpc_tools_list(struct rpc *m)
 {
 	const struct tool_table	*table;
 
 	/* There is one page, so no cursor is ours. */
 	if (json_object_object_get(m->params, "cursor") != NULL)
-		return mcp_error(m, 200, MCP_INVALID_PARAMS, "This cursor is not known.");
+		return rpc_error(m, 200, RPC_INVALID_PARAMS, "This cursor is not known.");
 	if ((table = tool_table_take(&m->req->job)) == NULL)
 		return -1;
 	jw_key(m->result, "tools");
@@ -82,7 +82,7 @@ mcp_tools_list(struct mcp *m)
 		put_tool(m, &table->tools[i]);
 	jw_close(m->result, ']');
 	if (m->modern)
-		mcp_put_cache(m);
+		rpc_put_cache(m);
 	return 0;
 }
 
@@ -112,7 +112,7 @@ flight_leave(struct flight *f)
 
 /* The call as the database is asked for it, with an id and a key of its own. */
 static int
-call_read(struct mcp *m, struct call *c)
+call_read(struct rpc *m, struct call *c)
 {
 	struct arena	*a = m->req->job.arena;
 	json_object	*arguments = NULL;
@@ -120,9 +120,9 @@ call_read(struct mcp *m, struct call *c)
 	char		*id = arena_alloc(a, UUID_TEXT);
 
 	if (json_get_string(m->params, "name", &c->tool_name) != JSON_GOT)
-		return mcp_error(m, 200, MCP_INVALID_PARAMS, "name must be a string.");
+		return rpc_error(m, 200, RPC_INVALID_PARAMS, "name must be a string.");
 	if (got != JSON_GOT && got != JSON_ABSENT && got != JSON_NULL)
-		return mcp_error(m, 200, MCP_INVALID_PARAMS, "arguments must be an object.");
+		return rpc_error(m, 200, RPC_INVALID_PARAMS, "arguments must be an object.");
 	c->parameters = got == JSON_GOT ? arena_strdup(a, json_text(arguments)) : "{}";
 	uuid_new(id);
 	c->id = id;
@@ -131,7 +131,7 @@ call_read(struct mcp *m, struct call *c)
 
 /* A text is said as it is, anything else as its JSON; of an error only the sentence. */
 static void
-put_content(struct mcp *m, const struct call *c)
+put_content(struct rpc *m, const struct call *c)
 {
 	struct buf	*b = m->result;
 	const char	*text = NULL;
@@ -151,7 +151,7 @@ put_content(struct mcp *m, const struct call *c)
 }
 
 int
-mcp_tools_call(struct mcp *m)
+rpc_tools_call(struct rpc *m)
 {
 	struct job	*job = &m->req->job;
 	struct call	 c = { 0 };
@@ -167,7 +167,7 @@ mcp_tools_call(struct mcp *m)
 	if (rc < 0)
 		return -1;
 	if (c.result == NULL)
-		return mcp_error(m, 200, MCP_INVALID_PARAMS, "There is no tool of this name.");
+		return rpc_error(m, 200, RPC_INVALID_PARAMS, "There is no tool of this name.");
 
 	m->tool = c.tool_name;
 	put_content(m, &c);
