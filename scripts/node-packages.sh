@@ -37,8 +37,9 @@ if [ "$(cat "$DIR/installed" 2>/dev/null)" != "$WANTED" ]; then
 	mkdir -p "$DIR"
 	rm -f "$DIR/installed"
 	printf '{"private":true}\n' >"$DIR/package.json"
+	cd "$DIR"
 	# shellcheck disable=SC2086 # words are wanted
-	if ! (cd "$DIR" && npm install --no-audit --no-fund --no-update-notifier --ignore-scripts --save-exact $PACKAGES) >&2; then
+	if ! npm install --no-audit --no-fund --no-update-notifier --ignore-scripts --save-exact $PACKAGES >&2; then
 		echo "node-packages: npm could not fetch the packages" >&2
 		exit 1
 	fi

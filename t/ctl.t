@@ -148,17 +148,18 @@ subtest 'check finds tools that undo the isolation' => sub {
 	my $check = sub { (ctl({ @as ? %{$as[0]} : (), PARLEY_AUTH_SECRET => $SECRET }, 'check', '--schema', $schema))[1] };
 	like $check->(), qr/^ok   tools: /m, 'ours do not';
 	my $make = sub { "SET check_function_bodies = off; CREATE FUNCTION tools.sly() RETURNS text $_[0]" };
+	my $plain = $make->(q{LANGUAGE sql AS $$ SELECT 'x' $$});
 	my %bad = (
 		'SECURITY DEFINER' => $make->(q{SECURITY DEFINER LANGUAGE sql AS $$ SELECT 'x' $$}),
-		'belongs to' => $make->(q{LANGUAGE sql AS $$ SELECT 'x' $$}) . '; RESET ROLE; ALTER FUNCTION tools.sly OWNER TO parley_worker',
-		'belongs to a' => $make->(q{LANGUAGE sql AS $$ SELECT 'x' $$}) . '; RESET ROLE; ALTER FUNCTION tools.sly OWNER TO parley_tool',
+		'belongs to' => $plain . '; ALTER FUNCTION tools.sly OWNER TO parley_worker',
+		'belongs to a' => $plain . '; ALTER FUNCTION tools.sly OWNER TO parley_tool',
 		'sets the role' => $make->(q{LANGUAGE sql SET role = 'parley_worker' AS $$ SELECT 'x' $$}),
 		'sets the role or' => $make->(q{LANGUAGE sql SET parley.user_id = 'bob' AS $$ SELECT 'x' $$}),
 		'parley.user_id' => $make->(q{LANGUAGE sql AS $$ SELECT set_config('parley.user_id', 'bob', true) $$}),
 		'parley.user_id ' => $make->(q{LANGUAGE sql RETURN set_config('parley.user_id', 'bob', true)}),
-		'parley.user_id (' => $make->(q{LANGUAGE plpgsql AS $$ BEGIN SET LOCAL parley.user_id = 'bob'; RETURN 'x'; END $$}),
+		'parley.user_id (' => $make->(q{LANGUAGE plpgsql AS $$ BEGIN SET LOCAL parley.user_id = 'bob'; END $$}),
 		'role' => $make->(q{LANGUAGE plpgsql AS $$ BEGIN RESET ROLE; RETURN 'x'; END $$}),
-		'or parley' => $make->(q{LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'set session authorization bob'; RETURN 'x'; END $$}),
+		'or parley' => $make->(q{LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'set session authorization bob'; END $$}),
 	);
 	for my $why (sort keys %bad) {
 		my ($failed, $said) = $pg->psql("GRANT CREATE ON SCHEMA tools TO parley_worker, parley_tool; $bad{$why};

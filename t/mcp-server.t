@@ -38,6 +38,7 @@ COMMENT ON FUNCTION tools.greet IS 'Says hello.
 CREATE FUNCTION tools.nothing() RETURNS json LANGUAGE sql AS $$ SELECT NULL::json $$;
 CREATE FUNCTION tools.done() RETURNS void LANGUAGE sql AS $$ SELECT 1 $$;
 SQL
+$pg->slow_tool;
 my $t = Parley::Test->new(pg => $pg, workers => 2, conf => {
 	'tools.max_result' => '32 KiB', 'tools.refresh' => '7 s', 'mcp.origins' => 'https://tools.example.org',
 });
@@ -144,7 +145,7 @@ subtest 'tools/list' => sub {
 		is_deeply \@names, [sort @names], "$version: in order";
 		is scalar(grep { /^(?:add|list|update|complete|delete)_tasks?$/ } @names), 5, '... with the five';
 		ok !exists $list{$version}{nextCursor}, '... on one page';
-		is exists $list{$version}{ttlMs} ? $list{$version}{ttlMs} : undef, $version eq $MODERN ? 7000 : undef, '... ttlMs';
+		is $list{$version}{ttlMs}, $version eq $MODERN ? 7000 : undef, '... ttlMs';
 	}
 	my %tool = map { $_->{name} => $_ } @{$list{$MODERN}{tools}};
 	my $hints = sub { join '', map { $tool{$_[0]}{annotations}{$_} ? 1 : 0 }
@@ -178,7 +179,7 @@ subtest 'tools/call' => sub {
 
 		$r = call($version, greet => { name => 'Ann' });
 		is $r->{content}[0]{text}, 'Grüße, Ann', 'a text is said as it is';
-		is $r->{structuredContent}, $version eq $MODERN ? 'Grüße, Ann' : undef, '... and structured where any value may be';
+		is $r->{structuredContent}, $version eq $MODERN ? 'Grüße, Ann' : undef, '... and structured where it may';
 		$r = call($version, rows => { n => 2 });
 		is $r->{content}[0]{text}, '[{"i":1,"t":"x"},{"i":2,"t":"x"}]', 'rows';
 		$r = call($version, nothing => {});
@@ -187,7 +188,8 @@ subtest 'tools/call' => sub {
 		is $r->{content}[0]{text}, '{"ok":true}', 'done';
 
 		my %wrong = (
-			add_task => [{}, 'Title is required.'], complete_task => [{ task_id => 'x' }, 'task_id must be a whole number.'],
+			add_task => [{}, 'Title is required.'],
+			complete_task => [{ task_id => 'x' }, 'task_id must be a whole number.'],
 			raises => [{}, 'The moon is not full.'], list_tasks => [{ status => 'odd' }, qr/^Status must be one of/],
 			nap => [{ seconds => 9 }, qr/took too long/], large => [{ bytes => 40000 }, qr/too large/],
 			greet => [{ name => 'x', more => 1 }, 'There is no argument more.'],
@@ -210,7 +212,8 @@ subtest 'tools/call' => sub {
 };
 
 subtest 'what is recorded, for whom' => sub {
-	my $rows = $pg->rows(q{SELECT * FROM parley.tool_calls WHERE tool_name = 'add_task' AND NOT is_error ORDER BY executed_at});
+	my $rows = $pg->rows(q{SELECT * FROM parley.tool_calls 
+		WHERE tool_name = 'add_task' AND NOT is_error ORDER BY executed_at});
 	is scalar @$rows, 4, 'each call is a row';
 	is_deeply [map { $_->{user_id} } @$rows], [('alice') x 4], '... of the user of the token';
 	is_deeply [@{$rows->[0]}{qw(turn run idx pos)}], [0, 0, 0, 0], '... outside turns';
@@ -236,9 +239,10 @@ subtest 'the body' => sub {
 	refused(post($_, @h), 400, -32600, "no message: $_") for '{}', '1', '"x"', '{"id":1,"method":"ping"}',
 	    '{"jsonrpc":"1.0","id":1,"method":"ping"}', '{"jsonrpc":"2.0","id":null,"method":"ping"}',
 	    '{"jsonrpc":"2.0","id":1.5,"method":"ping"}', '{"jsonrpc":"2.0","id":{},"method":"ping"}',
-	    '{"jsonrpc":"2.0","id":1,"method":7}', '{"jsonrpc":"2.0","id":1}', '{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}';
+	    '{"jsonrpc":"2.0","id":1,"method":7}', '{"jsonrpc":"2.0","id":1}',
+	    '{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}';
 	is post('{"jsonrpc":"2.0","id":"a b","method":"ping"}', @h)->{json}{id}, 'a b', 'an id of text';
-	is post('{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}', @h)->{body} =~ /"id":9007199254740993,/, 1, '... or large';
+	like post('{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}', @h)->{body}, qr/"id":9007199254740993,/, '... or large';
 	for ('notifications/cancelled', 'notifications/progress', 'notifications/of/ours') {
 		my $r = post({ jsonrpc => '2.0', method => $_, params => { requestId => 1 } }, @h);
 		is "$r->{status} $r->{body}", '202 ', $_;
@@ -246,8 +250,8 @@ subtest 'the body' => sub {
 	is post({ jsonrpc => '2.0', id => 3, result => {} }, @h)->{status}, 202, 'an answer that nobody asked for';
 	is post('x' x 70000, @h)->{status}, 413, 'too large';
 	is post({}, headers => { 'Content-Type' => 'text/plain' })->{status}, 415, 'another type';
-	is post({ %{message('ping')} }, headers => { 'Content-Type' => 'application/json; charset=utf-8', Accept => undef })->{status},
-	    200, 'without Accept';
+	is post(message('ping'), headers => { 'Content-Type' => 'application/json; charset=utf-8', Accept => undef })
+	    ->{status}, 200, 'without Accept';
 };
 
 subtest 'batches' => sub {
@@ -261,7 +265,8 @@ subtest 'batches' => sub {
 	is post([{ jsonrpc => '2.0', method => 'notifications/initialized' }])->{status}, 202, 'nothing to say';
 	refused(post([]), 400, -32600, 'an empty one');
 	refused(post([map { message('ping') } 1 .. 33]), 400, -32600, 'a long one');
-	is post([message('initialize', { protocolVersion => '2025-03-26' })])->{json}[0]{error}{code}, -32600, 'initialize is alone';
+	is post([message('initialize', { protocolVersion => '2025-03-26' })])->{json}[0]{error}{code}, -32600,
+	    'initialize is alone';
 	is post([1])->{json}[0]{error}{code}, -32600, 'no message';
 	refused(post($batch, headers => { 'MCP-Protocol-Version' => $_ }), 400, -32600, "$_ has none")
 	    for '2025-06-18', '2025-11-25', $MODERN;
@@ -282,8 +287,8 @@ subtest 'versions and headers' => sub {
 	refused(post(message('tools/list', { _meta => {} }), headers => \%h), 400, -32602, 'an empty _meta');
 	refused(post(message('tools/list', { _meta => { 'io.modelcontextprotocol/protocolVersion' => 7 } }), headers => \%h),
 	    400, -32602, 'a version that is no text');
-	refused(post(message('tools/list', { _meta => { 'io.modelcontextprotocol/protocolVersion' => $MODERN } }), headers => \%h),
-	    400, -32602, 'no capabilities');
+	refused(post(message('tools/list', { _meta => { 'io.modelcontextprotocol/protocolVersion' => $MODERN } }),
+	    headers => \%h), 400, -32602, 'no capabilities');
 	my @call = ($MODERN, 'tools/call', { name => 'greet', arguments => { name => 'x' } });
 	refused(rpc(@call, headers => { $_->[0] => $_->[1] }), 400, -32020, "$_->[0]: " . ($_->[1] // 'none')) for
 	    ['MCP-Protocol-Version', undef], ['Mcp-Method', undef], ['Mcp-Method', 'tools/list'], ['Mcp-Method', 'TOOLS/CALL'],
@@ -300,7 +305,8 @@ subtest 'who may ask' => sub {
 	is $r->{status}, 401, 'no token';
 	like $r->{headers}{'www-authenticate'}, qr/^Bearer /, '... the challenge';
 	is $r->{json}{error_code}, 'missing_token', '... and why';
-	is post(message('ping'), token => $t->token('alice', exp => time - 100))->{json}{error_code}, 'token_expired', 'an old one';
+	is post(message('ping'), token => $t->token('alice', exp => time - 100))->{json}{error_code}, 'token_expired',
+	    'an old one';
 	for my $method (qw(GET DELETE PUT HEAD OPTIONS)) {
 		$r = $t->request($method, '/mcp', undef);
 		is $r->{status}, 405, $method;
@@ -315,7 +321,8 @@ subtest 'who may ask' => sub {
 	$r = $t->request('OPTIONS', '/mcp', undef, headers => { Origin => 'https://tools.example.org',
 	    'Access-Control-Request-Method' => 'POST' });
 	is $r->{status}, 204, 'a preflight';
-	like $r->{headers}{'access-control-allow-headers'}, qr/MCP-Protocol-Version, Mcp-Method, Mcp-Name/, '... with the headers';
+	like $r->{headers}{'access-control-allow-headers'}, qr/MCP-Protocol-Version, Mcp-Method, Mcp-Name/,
+	    '... with the headers';
 	is $t->post('/api/chat', { message => 'x' }, headers => { Origin => 'https://tools.example.org' })
 	    ->{headers}{'access-control-allow-origin'}, undef, 'which may not chat';
 };
@@ -341,8 +348,35 @@ subtest 'what a pool serves' => sub {
 	refused(rpc($MODERN, 'tools/call', { name => 'greet' }), 200, -32602, '... and not called');
 };
 
+subtest 'many calls of one user' => sub {
+	$t->restart_pool('tools.enabled' => 'yes', 'limits.user_turns' => 2);
+	my $begin = sub {
+		my ($user) = @_;
+		return $t->begin('POST', '/mcp', message('tools/call', { name => 'nap', arguments => { seconds => 1 } }),
+		    user => $user, headers => { 'MCP-Protocol-Version' => '2025-11-25' });
+	};
+	# Each worker counts its own.
+	my @r = map { $_->response } map { $begin->('alice') } 1 .. 8;
+	my @refused = grep { $_->{status} == 429 } @r;
+	cmp_ok scalar @refused, '>=', 4, 'some are refused';
+	cmp_ok scalar @refused, '<', 8, '... and some are not';
+	is $refused[0]{json}{error}{data}{error_code}, 'rate_limited', '... and told so';
+	cmp_ok $refused[0]{headers}{'retry-after'}, '>', 0, '... and when to come back';
+	is $begin->('alice')->response->{status}, 200, 'later there is room again';
+};
+
+subtest 'a lost connection to the database' => sub {
+	my $r = $t->begin('POST', '/mcp', message('tools/call', { name => 'add_slowly',
+	    arguments => { title => 'slowly', seconds => 0.7 } }), headers => { 'MCP-Protocol-Version' => '2025-11-25' });
+	ok Parley::Process::wait_for(sub { $pg->one(q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+		WHERE usename = 'parley_worker' AND state = 'active' AND query LIKE '%tool_call(%'}) }, 10), 'is cut in the middle';
+	ok !$r->response->{json}{result}{isError}, '... and the call is done all the same';
+	is $pg->one(q{SELECT count(*) FROM tasks.tasks WHERE title = 'slowly'}), 1, '... once';
+	is $pg->one(q{SELECT count(*) FROM parley.tool_calls WHERE tool_name = 'add_slowly'}), 1, '... and recorded once';
+};
+
 subtest 'without a database' => sub {
-	$t->restart_pool('tools.enabled' => 'yes', 'database.wait' => '300ms', 'database.connect_timeout' => '300ms');
+	$t->restart_pool('database.wait' => '300ms', 'database.connect_timeout' => '300ms');
 	is_deeply result('2025-11-25', 'ping'), {}, 'ready';
 	$pg->stop;
 	my $r = rpc($MODERN, 'tools/call', { name => 'greet', arguments => { name => 'x' } });

@@ -42,7 +42,8 @@ is_deeply names(q{
 	 WHERE a.grantee = 'parley_tool'::regrole AND p.pronamespace = 'pg_catalog'::regnamespace}), [],
     'nothing of PostgreSQL that others may not';
 is_deeply names(qq{
-	SELECT n.nspname || '.' || c.relname || ' ' || x.what AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+	SELECT n.nspname || '.' || c.relname || ' ' || x.what AS name
+	  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
 	       (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE'), ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')) x (what)
 	 WHERE $OURS AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 	   AND (has_table_privilege('parley_tool', c.oid, x.what)
@@ -51,14 +52,15 @@ is_deeply names(qq{
     [map { my $table = $_; map { "tasks.$table $_" } qw(DELETE INSERT SELECT UPDATE) } qw(counters tasks)], 'which tables';
 is_deeply names(qq{
 	SELECT n.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-	 WHERE $OURS AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege('parley_tool', c.oid, 'USAGE, SELECT, UPDATE') END}), [],
-    'no sequence';
+	 WHERE $OURS AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege('parley_tool', c.oid, 'USAGE, SELECT, UPDATE') END}),
+    [], 'no sequence';
 is_deeply names(q{SELECT nspname AS name FROM pg_namespace n WHERE has_schema_privilege('parley_tool', n.oid, 'CREATE')}), [],
     'it makes nothing';
 is_deeply names(q{SELECT oid::regrole::text AS name FROM pg_roles
 	 WHERE oid <> 'parley_tool'::regrole AND pg_has_role('parley_tool', oid, 'MEMBER')}), [], 'it can become nobody else';
 is_deeply $pg->rows(q{SELECT rolname FROM pg_roles WHERE rolname = 'parley_tool'
-	 AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication)}), [], 'and is nobody special';
+	 AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication)}), [],
+    'and is nobody special';
 is_deeply names(q{
 	SELECT c.oid::regclass::text AS name FROM pg_class c WHERE c.relkind IN ('r', 'p')
 	   AND has_any_column_privilege('parley_tool', c.oid, 'SELECT') AND c.relnamespace = 'tasks'::regnamespace

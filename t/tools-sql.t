@@ -197,6 +197,42 @@ SQL
 	$db->end($turn, 'done', 'ok');
 };
 
+subtest 'what comes of them' => sub {
+	my %output = map { $_->{name} => $_->{output} && $json->decode($_->{output}) }
+	    @{$db->rows('SELECT name, output FROM parley.tools_list()')};
+	my $int = { type => ['integer', 'null'] };
+	is_deeply $output{pair}, { type => 'object', required => ['a', 'b'],
+	    properties => { a => $int, b => { type => ['string', 'null'] } } }, 'several results';
+	is_deeply $output{rows}{items}{required}, ['i', 't'], 'rows';
+	is $output{rows}{type}, 'array', '... are a list';
+	is_deeply $output{zero}, $int, 'one value';
+	is_deeply $output{nothing}{required}, ['ok'], 'nothing';
+	is $output{types}, undef, 'JSON says nothing of itself';
+	is_deeply $output{delete_task}{properties}{status}, { const => 'deleted' }, '... but its comment may';
+	$pg->psql(q~COMMENT ON FUNCTION tools.types IS E'Types.\n@returns {"type": "object",\n\t"x": 1}\n@read_only';
+	    COMMENT ON FUNCTION tools.zero IS E'Zero.\n@returns {"type": \n@idempotent'~);
+	%output = map { $_->{name} => $_->{output} && $json->decode($_->{output}) }
+	    @{$db->rows('SELECT name, output FROM parley.tools_list()')};
+	is_deeply $output{types}, { type => 'object', x => 1 }, '... on several lines';
+	is_deeply $output{zero}, $int, 'what is no JSON is not believed';
+};
+
+subtest 'a call outside conversations' => sub {
+	my ($key, $other) = map { Parley::SQL::uuid() } 1, 2;
+	my $ask = sub { $db->rows('SELECT * FROM parley.tool_call(?, ?, ?, ?, ?, 32768)', @_) };
+	my $first = $ask->('kay', $key, $other, 'add_task', '{"title":"once"}');
+	is $json->decode($first->[0]{result})->{task_id}, 1, 'is done';
+	is_deeply $ask->('kay', $key, $other, 'add_task', '{"title":"once"}')->[0]{result}, $first->[0]{result},
+	    'asked again it gives the same result';
+	is $pg->one(q{SELECT count(*) FROM tasks.tasks WHERE user_id = 'kay'}), 1, '... and does nothing';
+	is $ask->('eve', $key, $other, 'me', '{}')->[0]{result}, '"parley_tool eve"', 'another user has keys of his own';
+	is_deeply $ask->('kay', Parley::SQL::uuid(), $other, 'nosuch', '{}'), [], 'no tool, no row';
+	ok $ask->('kay', Parley::SQL::uuid(), $other, 'other_user', '{}')->[0], 'a tool that changes the user';
+	is $pg->one(q{SELECT count(*) FROM parley.tool_calls WHERE user_id = 'kay' AND tool_name = 'other_user'}), 1,
+	    '... is recorded as his who called it';
+	is Parley::SQL::failed(sub { $ask->('kay', $key, $other, 'me', '[') }), '22P02', 'arguments are JSON';
+};
+
 subtest 'ten thousand tasks' => sub {
 	$pg->psql(q{INSERT INTO tasks.tasks SELECT 'max', g, 'task ' || g, '', 'pending', now(), now()
 		FROM generate_series(1, 10000) g; INSERT INTO tasks.counters VALUES ('max', 10000)});

@@ -34,7 +34,8 @@ sub program {
 sub missing {
 	return 'the Node packages are not there (./quickstart test or scripts/node-packages.sh installs them)'
 	    unless -e dir() . '/installed';
-	return 'the Node of the Node packages does not run here' unless program() && `'@{[program()]}' --version 2>/dev/null` =~ /^v/;
+	my $node = program();
+	return 'the Node of the Node packages does not run here' unless $node && `'$node' --version 2>/dev/null` =~ /^v/;
 	return undef;
 }
 
