@@ -11,6 +11,7 @@ use Time::HiRes qw(sleep time);
 use Parley::Contract;
 use Parley::Process;
 use Parley::Test;
+use Parley::Turns ();
 
 sub wait_for { &Parley::Process::wait_for }
 
@@ -18,11 +19,11 @@ my $pg = Parley::Postgres->new;
 $pg->slow_tool;
 my $model = Parley::Model->new(scripts => {
 	(map { $_ => join("---\n", text_reply('Half a word', 20000, ' and the rest.'), text_reply('Here I am.')) } qw(slow early)),
-	tool => join("---\n", call_reply(add_slowly => { title => 'kept', seconds => 2 }, list_tasks => {}), text_reply('Done.')),
 	killed => join("---\n", call_reply(add_slowly => { title => 'gone', seconds => 1.5 }, add_task => { title => 'next' }),
 	    text_reply('Done.')),
-	longer => join("---\n", call_reply(add_slowly => { title => 'longer', seconds => 5 }), text_reply('Done.')),
+	longer => join("---\n", call_reply(add_slowly => { title => 'longer', seconds => 3 }), text_reply('Done.')),
 });
+my $sleeping = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
 my %conf = ('turn.lease' => '3s');
 my $t = Parley::Test->new(pg => $pg, model => $model, workers => 1, conf => \%conf);
 
@@ -83,20 +84,10 @@ subtest 'before its first pulse' => sub {
 	ok $took >= 2.5 && $took < 9, 'it gets a full lease first' or diag $took;
 };
 
-subtest 'in a SQL tool, which goes on in the database' => sub {
-	my ($id, $at) = crash('carol', 'script:tool please',
-	    sub { $pg->one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") });
-	finished('carol', $id, 'Done.', $at);
-	my $calls = $pg->rows('SELECT tool_name, is_error, result FROM parley.tool_calls WHERE conversation_id = ? ORDER BY pos', $id);
-	is $pg->one("SELECT count(*) FROM tasks.tasks WHERE user_id = 'carol'"), 1, 'its effect is there, once';
-	is_deeply [map { $_->{is_error} } @$calls], [0, 0], '... with its result, and so is the next' or diag explain $calls;
-	like $calls->[0]{result}, qr/"kept"/, '... which speaks of it';
-};
-
 subtest 'in a SQL tool, and the database gives up too' => sub {
-	my $sleeping = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
 	my ($id, $at) = crash('dave', 'script:killed please', sub { $pg->one("SELECT count(*) $sleeping") });
 	$pg->one("SELECT pg_terminate_backend(pid) $sleeping");
+	Parley::Turns::expire($pg, $id);
 	is $pg->one("SELECT count(*) FROM tasks.tasks WHERE user_id = 'dave'"), 0, 'no effect';
 	finished('dave', $id, 'Done.', $at);
 	is_deeply [map { $_->{title} } @{$pg->rows("SELECT title FROM tasks.tasks WHERE user_id = 'dave' ORDER BY id")}],
@@ -107,8 +98,8 @@ subtest 'in a SQL tool, and the database gives up too' => sub {
 };
 
 subtest 'in a SQL tool that outlives the lease' => sub {
-	my ($id, $at) = crash('erin', 'script:longer please',
-	    sub { $pg->one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") });
+	my ($id, $at) = crash('erin', 'script:longer please', sub { $pg->one("SELECT count(*) $sleeping") });
+	Parley::Turns::expire($pg, $id);
 	finished('erin', $id, 'Done.', $at);
 	is $pg->one("SELECT count(*) FROM tasks.tasks WHERE user_id = 'erin'"), 1, 'its effect is there, once';
 	is $pg->one("SELECT count(*) FROM parley.tool_calls WHERE user_id = 'erin' AND NOT is_error AND result IS NOT NULL"), 1,

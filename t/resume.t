@@ -23,7 +23,7 @@ my $tools = join("---\n", saying(['Let me ', 150, 'see. '], call_reply(add_task 
     text_reply(150, 'All ', 150, 'dÖne', 150, ' — 终于.'));
 my $model = Parley::Model->new(scripts => {
 	(map { ("tools$_" => $tools) } 1 .. 3),
-	long => text_reply(map { (60, "piece $_ of 40, größer; ") } 1 .. 40),
+	long => text_reply(map { (60, "piece $_ of 30, größer; ") } 1 .. 30),
 	regen => join("---\n", call_reply(list_tasks => {}), text_reply('One ', 50, 'two ', 50, 'three.'),
 	    call_reply(list_tasks => {}), text_reply('One ', 50, 'zwei ', 50, 'drei.')),
 	quiet => text_reply(1500, 'At last.'),
@@ -88,7 +88,8 @@ subtest 'a turn that has ended' => sub {
 	my @quiet = grep { $_->{event} ne 'turn' } events(follow($t, 'ann', $id, $n, $e[-2]{id}));
 	is names(@quiet), 'done', 'what was heard is not said again';
 	for my $bad ('x', '1', '0.0.0.0', '9.1.0.0.0', '1.9.0.0.0', '1.1.99999999.0.0', '-1.-1.-1.-1.-1', 'x' x 4000, '1.1.1e9.0.0',
-	    '1.1.3.0.zz', '٣.1.1.0.0', (map { $e[-2]{id} =~ s/(\d+)/$1 + $_/er } 1, 7), $e[-2]{id} =~ s/.$/~/r, "$e[-2]{id}x", $e[-2]{id} . '.1') {
+	    '1.1.3.0.zz', '٣.1.1.0.0', (map { $e[-2]{id} =~ s/(\d+)/$1 + $_/er } 1, 7),
+	    $e[-2]{id} =~ s/.$/~/r, "$e[-2]{id}x", $e[-2]{id} . '.1') {
 		my $bytes = $bad;
 		utf8::encode($bytes);
 		my @all = events(follow($other, 'ann', $id, $n, $bytes));
