@@ -67,9 +67,19 @@ subtest 'a drain' => sub {
 	my ($c, $id) = begun($drains, 'drain', 'script:drained', stream => $true);
 	asked_ok('drained', 2);
 	my @e = map { $c->event } 1 .. 4;
+	my ($queued) = begun($drains, 'drain', 'My name is Dan', conversation_id => $id);
+	my $wait = $drains->begin('GET', "/api/conversations/$id/turns/1?wait=20", undef, user => 'drain');
+	my $f = follow($drains, 'drain', $id, 2);
+	is $f->event->{event}, 'turn', 'somebody follows the next';
 	my $since = time;
 	kill 'TERM', $drains->pids;
+	my $r = $queued->response;
+	is "$r->{status} $r->{json}{status}", '202 queued', 'who waits in the queue is told to come back';
+	$r = $wait->response;
+	is "$r->{status} $r->{json}{status}", '200 running', 'who waits for the end as well';
+	cmp_ok time - $since, '<', 0.5, '... at once';
 	push @e, events($c);
+	is names(events($f)), 'queued', 'who follows comes back by himself';
 	is names(@e), 'turn tool_call tool_result delta', 'its stream ends without an end';
 	my $gone = time;
 	ok asked_ok('drained', 3), 'another worker has it';
@@ -80,6 +90,7 @@ subtest 'a drain' => sub {
 	my $row = row($id);
 	is "$row->{state} $row->{attempts} $row->{run}", 'done 1 1', 'that was no failed attempt';
 	is tasks('drain'), 1, 'its tool has run once';
+	like turn($other, 'drain', $id, 2, 10)->{json}{response}, qr/Dan/, 'and the next is answered';
 };
 
 subtest 'a database that crashes' => sub {
