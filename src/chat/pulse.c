@@ -169,6 +169,9 @@ beat(struct job *job, bool leases)
 		.partials = buf_new(job->arena),
 	};
 
+	/* A beat that failed has left the places of its own statement behind. */
+	for (struct pulse_turn *p = turns; p != NULL; p = p->next)
+		p->place = 0;
 	for (struct pulse_turn *p = turns; p != NULL && leases; p = p->next)
 		if (p->since <= old)
 			beat_add(job, &b, p);
