@@ -16,6 +16,15 @@ sse_open(struct sse *s, size_t max)
 {
 	memset(s, 0, sizeof *s);
 	s->max = max;
+	s->retry_ms = -1;
+}
+
+void
+sse_restart(struct sse *s)
+{
+	forget(s);
+	buf_clear(&s->line);
+	s->cr = s->begun = false;
 }
 
 void
@@ -112,6 +121,13 @@ field(struct sse *s, const char *name, size_t n, const char *value, size_t size)
 	} else if (n == 2 && memcmp(name, "id", 2) == 0 && memchr(value, '\0', size) == NULL) {
 		buf_clear(&s->id);
 		buf_add(&s->id, value, size);
+	} else if (n == 5 && memcmp(name, "retry", 5) == 0 && size > 0 && size < 10) {
+		int64_t	 ms = 0;
+
+		/* Digits alone, or it is ignored. */
+		for (size_t i = 0; i < size && ms >= 0; i++)
+			ms = value[i] >= '0' && value[i] <= '9' ? ms * 10 + value[i] - '0' : -1;
+		s->retry_ms = ms >= 0 ? ms : s->retry_ms;
 	}
 }
 

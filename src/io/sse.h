@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 
@@ -20,6 +21,7 @@ struct sse {
 	struct buf	 event;		/* the event's type; "" is "message" */
 	struct buf	 id;		/* last event id */
 	size_t		 max;		/* bytes of one event */
+	int64_t		 retry_ms;	/* what the server says of coming again, -1: nothing */
 	bool		 has_data;
 	bool		 cr;		/* the last byte was a CR */
 	bool		 begun;		/* past the place of a BOM */
@@ -28,6 +30,8 @@ struct sse {
 
 void	 sse_open(struct sse *, size_t max);
 void	 sse_close(struct sse *);
+/* Another stream goes on where one ended; the last id and the retry time stay. */
+void	 sse_restart(struct sse *);
 
 /*
  * Consumes bytes up to and including the end of one event: returns 1 when an event is complete (its

@@ -96,6 +96,25 @@ test_reader(void)
 }
 
 static void
+test_retry(void)
+{
+	const char	*p = "retry: 1500\nretry: 1x\nretry:\nretry: 99999999999\nid: 9\ndata: x\n\ndata: cut";
+	size_t		 n = strlen(p);
+	struct sse	 s;
+
+	sse_open(&s, 100);
+	ok(s.retry_ms == -1, "no word on coming again");
+	ok(sse_take(&s, &p, &n) == 1 && s.retry_ms == 1500, "a time to come again, in digits alone");
+	ok(sse_take(&s, &p, &n) == 0, "an event that is cut off");
+	sse_restart(&s);
+	p = "data: y\n\n";
+	n = strlen(p);
+	ok(sse_take(&s, &p, &n) == 1 && s.data.n == 1 && s.data.p[0] == 'y', "is forgotten when another stream goes on");
+	ok(s.retry_ms == 1500 && strcmp(buf_text(&s.id), "9") == 0, "the last id and the time are not");
+	sse_close(&s);
+}
+
+static void
 test_size(void)
 {
 	struct buf		 out = { 0 };
@@ -148,6 +167,7 @@ int
 main(void)
 {
 	test_reader();
+	test_retry();
 	test_size();
 	test_writer();
 	return done_testing();
