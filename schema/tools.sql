@@ -451,7 +451,7 @@ BEGIN
 	   AND c.idx = p_idx AND c.pos = p_pos FOR UPDATE;
 	IF NOT FOUND OR v_call.result IS NULL THEN
 		v_call := parley.call_store(p_user, p_conversation, p_turn, p_run, p_fence, p_idx, p_pos,
-		    p_result, p_is_error, clock_timestamp());
+		    p_result, p_is_error, coalesce(v_call.started_at, clock_timestamp()));
 	END IF;
 	result := v_call.result;
 	is_error := v_call.is_error;
@@ -460,5 +460,113 @@ BEGIN
 	RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION parley.tool_answer IS 'Stores the result of a call that was found without running anything; a call that has its result keeps it.';
+COMMENT ON FUNCTION parley.tool_answer IS 'Stores the result of a call that was found without running anything, or that a remote tool gave; a call that has its result keeps it.';
+
+CREATE OR REPLACE FUNCTION parley.tool_start(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
+    p_idx int, p_pos int)
+RETURNS TABLE (result json, is_error boolean, executed_at text, duration_ms int, error_state text)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+	v_call parley.tool_calls;
+BEGIN
+	SELECT c.* INTO v_call FROM parley.tool_calls c
+	 WHERE c.user_id = p_user AND c.conversation_id = p_conversation AND c.turn = p_turn AND c.run = p_run
+	   AND c.idx = p_idx AND c.pos = p_pos FOR UPDATE;
+	-- Whoever takes the turn over waits for this, and then sees that the call was sent.
+	PERFORM FROM parley.turns t
+	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
+	    AND t.run = p_run AND t.fence = p_fence AND t.state = 'running' FOR UPDATE;
+	IF NOT FOUND OR v_call.id IS NULL THEN
+		PERFORM parley.turn_lost(p_user, p_conversation, p_turn);
+	END IF;
+	IF v_call.result IS NULL THEN
+		UPDATE parley.tool_calls c SET started_at = clock_timestamp()
+		 WHERE c.user_id = p_user AND c.conversation_id = p_conversation AND c.turn = p_turn AND c.run = p_run
+		   AND c.idx = p_idx AND c.pos = p_pos;
+	END IF;
+	result := v_call.result;
+	is_error := v_call.is_error;
+	executed_at := parley.utc(v_call.executed_at);
+	duration_ms := v_call.duration_ms;
+	RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION parley.tool_start IS
+    'A remote call is about to be sent: from now on a call without result has an unknown outcome. result is NULL, unless the call has one: then it must not be sent.';
+
+CREATE OR REPLACE FUNCTION parley.mcp_known(p_user text, p_server text, p_url text, p_era_key text)
+RETURNS TABLE (era text, version text, session text)
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+	v_user text := set_config('parley.user_id', coalesce(p_user, ''), true);
+BEGIN
+	RETURN QUERY
+	SELECT (SELECT f.value FROM parley.facts f WHERE f.key = p_era_key AND f.expires_at > clock_timestamp()),
+	       s.version, s.session
+	  FROM (SELECT) one
+	  LEFT JOIN parley.mcp_sessions s ON s.user_id = p_user AND s.server = p_server AND s.url = p_url;
+END
+$$;
+COMMENT ON FUNCTION parley.mcp_known IS
+    'How an MCP server is spoken to: its revision, NULL: not known; and what this user has begun with it: the revision agreed on, and the session, if it has them.';
+
+CREATE OR REPLACE FUNCTION parley.mcp_session_set(p_user text, p_server text, p_url text, p_version text, p_session text)
+RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+BEGIN
+	INSERT INTO parley.mcp_sessions AS s (user_id, server, url, version, session, opened_at)
+	VALUES (p_user, p_server, p_url, p_version, p_session, clock_timestamp())
+	ON CONFLICT (user_id, server) DO UPDATE
+	    SET url = excluded.url, version = excluded.version, session = excluded.session, opened_at = excluded.opened_at,
+	        tools = CASE WHEN s.url = excluded.url THEN s.tools END,
+	        tools_until = CASE WHEN s.url = excluded.url THEN s.tools_until END;
+END
+$$;
+COMMENT ON FUNCTION parley.mcp_session_set IS 'A user''s session with an MCP server, instead of the one before.';
+
+CREATE OR REPLACE FUNCTION parley.mcp_lists(p_user text)
+RETURNS TABLE (server text, url text, tools text, left_ms bigint)
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+BEGIN
+	RETURN QUERY
+	SELECT s.server, s.url, s.tools, (extract(epoch FROM s.tools_until - clock_timestamp()) * 1000)::bigint
+	  FROM parley.mcp_sessions s
+	 WHERE s.user_id = p_user AND s.tools_until IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION parley.mcp_lists IS
+    'The tools that MCP servers have shown this user, and for how long that counts; tools is NULL where there was no answer.';
+
+CREATE OR REPLACE FUNCTION parley.mcp_list_set(p_user text, p_server text, p_url text, p_tools text, p_ms bigint)
+RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+BEGIN
+	INSERT INTO parley.mcp_sessions AS s (user_id, server, url, opened_at, tools, tools_until)
+	VALUES (p_user, p_server, p_url, clock_timestamp(), p_tools, clock_timestamp() + p_ms * interval '1 millisecond')
+	ON CONFLICT (user_id, server) DO UPDATE
+	    SET url = excluded.url, tools = excluded.tools, tools_until = excluded.tools_until,
+	        version = CASE WHEN s.url = excluded.url THEN s.version END,
+	        session = CASE WHEN s.url = excluded.url THEN s.session END;
+END
+$$;
+COMMENT ON FUNCTION parley.mcp_list_set IS 'The tools that an MCP server has shown this user count for so many milliseconds; NULL: it did not answer.';
+
+CREATE OR REPLACE FUNCTION parley.mcp_facts(p_keys json) RETURNS TABLE (key text, value text, left_ms bigint)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT f.key, f.value, (extract(epoch FROM f.expires_at - clock_timestamp()) * 1000)::bigint
+	  FROM parley.facts f
+	 WHERE f.key IN (SELECT json_array_elements_text(p_keys)) AND f.expires_at > clock_timestamp();
+END;
+COMMENT ON FUNCTION parley.mcp_facts IS 'Which facts of a list of keys are there, and for how many milliseconds more.';
 RESET ROLE;

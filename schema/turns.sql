@@ -18,9 +18,12 @@ DECLARE
 	v_n int;
 BEGIN
 	-- A SQL tool's effect and its result are one transaction: without a result nothing has happened,
-	-- and one that is running now is waited for.
+	-- and one that is running now is waited for.  A remote call that was sent may have been done.
 	UPDATE parley.tool_calls c
-	   SET result = '{"error":"This was not done: the turn ended before it could be."}',
+	   SET result = CASE WHEN c.started_at IS NULL
+	           THEN '{"error":"This was not done: the turn ended before it could be."}'::json
+	           ELSE '{"error":"The outcome of this call is unknown: it was sent, and the turn ended before there was an answer. It may have been carried out; look before doing it again."}'
+	       END,
 	       is_error = true, executed_at = clock_timestamp(), duration_ms = 0
 	 WHERE c.user_id = p_user AND c.conversation_id = p_conversation AND c.turn = p_turn AND c.run = p_run
 	   AND c.result IS NULL;
