@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/conf_env.h"
 #include "base/conf_file.h"
+#include "base/conf_load.h"
 #include "base/conf_table.h"
 
 #define MODELS_MAX	8	/* asking more of them one after another would outlast any turn */
@@ -26,39 +27,24 @@ struct kept {
 /* Only so that a leak checker sees what is kept on purpose. */
 static struct kept	*kept;
 
-/* The work of one conf_load(). */
-struct load {
-	struct conf	*conf;
-	struct arena	*arena;
-	struct buf	*why;
-	const char	*path;		/* NULL: no file */
-	struct conf_entry *entries;
-	const char	*fallbacks;
-	bool		 bad;
-};
-
-static void	 file_find(struct load *, const char *path);
-static void	 entries_check(struct load *);
-static const char *entry_fault(const struct load *, const struct conf_entry *);
-static const struct conf_entry *entry_of(const struct load *, const struct conf_key *, const char *model);
-static void	 models_load(struct load *);
-static bool	 model_name_ok(struct load *, const char *);
-static void	 model_inherit(struct load *, struct conf_model *, const struct conf_model *);
-static void	 openrouter(struct load *);
-static const char *said_of(struct load *, const char *name);
-static void	 key_load(struct load *, const struct conf_key *, void *base, const char *model);
-static void	 key_set(struct load *, const struct conf_key *, void *base, const char *text, const char *origin);
-static const char *path_near(const struct load *, const char *);
-static void	 sense_check(struct load *);
-static void	 complain(struct load *, const char *fmt, ...)
-		    __attribute__((format(printf, 2, 3)));
+static void	 file_find(struct conf_load *, const char *path);
+static void	 entries_check(struct conf_load *);
+static const char *entry_fault(const struct conf_load *, const struct conf_entry *);
+static void	 models_load(struct conf_load *);
+static bool	 model_name_ok(struct conf_load *, const char *);
+static void	 model_inherit(struct conf_load *, struct conf_model *, const struct conf_model *);
+static void	 openrouter(struct conf_load *);
+static const char *said_of(struct conf_load *, const char *name);
+static void	 key_set(struct conf_load *, const struct conf_key *, void *base, const char *text, const char *origin);
+static const char *path_near(const struct conf_load *, const char *);
+static void	 sense_check(struct conf_load *);
 
 const struct conf *
 conf_load(const char *path, struct buf *why)
 {
 	struct arena	*a = arena_open();
 	struct kept	*k = arena_new(a, struct kept);
-	struct load	 l = { .conf = &k->conf, .arena = a, .why = why, .fallbacks = "" };
+	struct conf_load	 l = { .conf = &k->conf, .arena = a, .why = why, .fallbacks = "" };
 
 	file_find(&l, path);
 	if (l.path != NULL && conf_file_read(l.path, a, &l.entries, why) < 0)
@@ -67,10 +53,11 @@ conf_load(const char *path, struct buf *why)
 
 	/* The models first: the other keys of [model] do not depend on them, but well-known names do. */
 	models_load(&l);
+	conf_mcp_load(&l);
 	for (int i = 0; i < conf_table_size; i++)
-		if (!conf_table[i].model && conf_table[i].at != CONF_NOWHERE)
-			key_load(&l, &conf_table[i], l.conf, "");
-	if (conf_env_check(a, l.fallbacks, why) < 0)
+		if (!conf_table[i].model && !conf_table[i].mcp && conf_table[i].at != CONF_NOWHERE)
+			conf_key_load(&l, &conf_table[i], l.conf, "");
+	if (conf_env_check(a, l.fallbacks, l.servers, why) < 0)
 		l.bad = true;
 	if (!l.bad)
 		sense_check(&l);
@@ -87,7 +74,7 @@ conf_load(const char *path, struct buf *why)
 
 /* The file that was named must be there; the installed one may be missing. */
 static void
-file_find(struct load *l, const char *path)
+file_find(struct conf_load *l, const char *path)
 {
 	static const char	 installed[] = PARLEY_SYSCONFDIR "/parley.conf";
 
@@ -97,30 +84,33 @@ file_find(struct load *l, const char *path)
 }
 
 static void
-entries_check(struct load *l)
+entries_check(struct conf_load *l)
 {
 	for (const struct conf_entry *e = l->entries; e != NULL; e = e->next) {
 		const char	*fault = entry_fault(l, e);
 
 		if (fault != NULL)
-			complain(l, "%s:%d: %s.%s: %s", l->path, e->line, e->section, e->name, fault);
+			conf_complain(l, "%s:%d: %s.%s: %s", l->path, e->line, e->section, e->name, fault);
 	}
 }
 
 static const char *
-entry_fault(const struct load *l, const struct conf_entry *e)
+entry_fault(const struct conf_load *l, const struct conf_entry *e)
 {
 	bool			 model = strncmp(e->section, "model.", 6) == 0;
-	const struct conf_key	*k = conf_key_find(model ? "model" : e->section, e->name);
+	bool			 mcp = strncmp(e->section, "mcp.", 4) == 0;
+	const struct conf_key	*k = conf_key_find(model ? "model" : mcp ? "mcp" : e->section, e->name);
 
 	if (e->section[0] == '\0')
 		return "this key stands before the first [section]";
-	if (!model && !conf_section_known(e->section))
+	if (!model && !mcp && !conf_section_known(e->section))
 		return "there is no such section";
 	if (k == NULL)
 		return "there is no such key in this section";
 	if (model && !k->model)
 		return "this key belongs into [model], it is the same for all models";
+	if (mcp != k->mcp)
+		return mcp ? "this key belongs into [mcp]" : "this key belongs into [mcp.NAME], it is one server's";
 	if (k->type == CONF_SECRET)
 		return arena_printf(l->arena, "a secret does not belong into this file;"
 		    " put it into one of its own and write %s_file = PATH", k->name);
@@ -130,11 +120,11 @@ entry_fault(const struct load *l, const struct conf_entry *e)
 	return NULL;
 }
 
-static const struct conf_entry *
-entry_of(const struct load *l, const struct conf_key *k, const char *model)
+const struct conf_entry *
+conf_entry_of(const struct conf_load *l, const struct conf_key *k, const char *model)
 {
 	const char	*section = *model == '\0' ? k->section :
-	    arena_printf(l->arena, "model.%s", model);
+	    arena_printf(l->arena, "%s.%s", k->section, model);
 
 	for (const struct conf_entry *e = l->entries; e != NULL; e = e->next)
 		if (strcmp(e->section, section) == 0 && strcmp(e->name, k->name) == 0)
@@ -144,10 +134,10 @@ entry_of(const struct load *l, const struct conf_key *k, const char *model)
 
 /* [model], then each of its fallbacks, in the order they are named. */
 static void
-models_load(struct load *l)
+models_load(struct conf_load *l)
 {
 	const struct conf_key	*list = conf_key_find("model", "fallbacks");
-	const struct conf_entry	*e = entry_of(l, list, "");
+	const struct conf_entry	*e = conf_entry_of(l, list, "");
 	const char		*env = conf_env_get(conf_env_name(l->arena, list, ""), false), *at;
 	struct conf_model	*m = arena_array(l->arena, struct conf_model, MODELS_MAX + 1);
 	char			 name[MODEL_NAME_MAX + 2];
@@ -159,7 +149,7 @@ models_load(struct load *l)
 	openrouter(l);
 	for (int i = 0; i < conf_table_size; i++)
 		if (conf_table[i].model)
-			key_load(l, &conf_table[i], m, "");
+			conf_key_load(l, &conf_table[i], m, "");
 
 	at = l->fallbacks;
 	while (conf_list_next(&at, name, (int)sizeof name)) {
@@ -171,27 +161,27 @@ models_load(struct load *l)
 	}
 	for (e = l->entries; e != NULL; e = e->next)
 		if (strncmp(e->section, "model.", 6) == 0 && !conf_list_has(l->fallbacks, e->section + 6))
-			complain(l, "%s:%d: [%s] is used by nobody; add %s to model.fallbacks",
+			conf_complain(l, "%s:%d: [%s] is used by nobody; add %s to model.fallbacks",
 			    l->path, e->line, e->section, e->section + 6);
 }
 
 static bool
-model_name_ok(struct load *l, const char *name)
+model_name_ok(struct conf_load *l, const char *name)
 {
 	if (strlen(name) > MODEL_NAME_MAX || name[strspn(name, "abcdefghijklmnopqrstuvwxyz"
 	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")] != '\0') {
-		complain(l, "model.fallbacks: \"%s\" is no name; use at most %d letters, digits, - and _",
+		conf_complain(l, "model.fallbacks: \"%s\" is no name; use at most %d letters, digits, - and _",
 		    name, MODEL_NAME_MAX);
 		return false;
 	}
 	for (int i = 1; i < l->conf->nmodels; i++) {
 		if (strcmp(l->conf->models[i].name, name) == 0) {
-			complain(l, "model.fallbacks: \"%s\" is named twice", name);
+			conf_complain(l, "model.fallbacks: \"%s\" is named twice", name);
 			return false;
 		}
 	}
 	if (l->conf->nmodels > MODELS_MAX) {
-		complain(l, "model.fallbacks: more than %d are of no use", MODELS_MAX);
+		conf_complain(l, "model.fallbacks: more than %d are of no use", MODELS_MAX);
 		return false;
 	}
 	return true;
@@ -202,7 +192,7 @@ model_name_ok(struct load *l, const char *name)
  * hold a credential goes to the same server only: a key must not be shown to another.
  */
 static void
-model_inherit(struct load *l, struct conf_model *m, const struct conf_model *first)
+model_inherit(struct conf_load *l, struct conf_model *m, const struct conf_model *first)
 {
 	const char	*name = m->name;
 
@@ -211,7 +201,7 @@ model_inherit(struct load *l, struct conf_model *m, const struct conf_model *fir
 	m->key = m->headers = NULL;
 	for (int i = 0; i < conf_table_size; i++)
 		if (conf_table[i].model)
-			key_load(l, &conf_table[i], m, name);
+			conf_key_load(l, &conf_table[i], m, name);
 	if (m->base_url == NULL || first->base_url == NULL ||
 	    strcmp(m->base_url, first->base_url) != 0)
 		return;
@@ -226,7 +216,7 @@ model_inherit(struct load *l, struct conf_model *m, const struct conf_model *fir
  * so.  It is set before all others, so that they may overwrite it.
  */
 static void
-openrouter(struct load *l)
+openrouter(struct conf_load *l)
 {
 	struct conf_model	*m = &l->conf->models[0];
 	const char		*url = said_of(l, "base_url"), *model;
@@ -249,11 +239,11 @@ openrouter(struct load *l)
 
 /* What the environment or the file says of a key of [model]; NULL: nothing. */
 static const char *
-said_of(struct load *l, const char *name)
+said_of(struct conf_load *l, const char *name)
 {
 	const struct conf_key	*k = conf_key_find("model", name);
 	const char		*env = conf_env_get(conf_env_name(l->arena, k, ""), conf_is_secret(k));
-	const struct conf_entry	*e = entry_of(l, k, "");
+	const struct conf_entry	*e = conf_entry_of(l, k, "");
 
 	if (env == NULL && e != NULL)
 		return e->value;
@@ -264,12 +254,12 @@ said_of(struct load *l, const char *name)
 }
 
 /* The environment, else the file, else a name everybody uses, else the default. */
-static void
-key_load(struct load *l, const struct conf_key *k, void *base, const char *model)
+void
+conf_key_load(struct conf_load *l, const struct conf_key *k, void *base, const char *model)
 {
 	const char		*name = conf_env_name(l->arena, k, model);
 	const char		*value = conf_env_get(name, conf_is_secret(k));
-	const struct conf_entry	*e = entry_of(l, k, model);
+	const struct conf_entry	*e = conf_entry_of(l, k, model);
 	bool			 said = conf_is_text(k) &&
 	    *(const char **)(void *)((char *)base + k->at) != NULL;
 
@@ -279,7 +269,7 @@ key_load(struct load *l, const struct conf_key *k, void *base, const char *model
 		key_set(l, k, base, k->type == CONF_SECRET_FILE || k->type == CONF_TEXT_FILE ||
 		    k->type == CONF_PATH ? path_near(l, e->value) : e->value,
 		    arena_printf(l->arena, "%s:%d: %s.%s", l->path, e->line, e->section, k->name));
-	else if (said || *model != '\0')
+	else if (said || (*model != '\0' && !k->mcp))
 		return;
 	else if (k->env != NULL && (value = conf_env_get(k->env, conf_is_secret(k))) != NULL)
 		key_set(l, k, base, value, k->env);
@@ -288,21 +278,21 @@ key_load(struct load *l, const struct conf_key *k, void *base, const char *model
 }
 
 static void
-key_set(struct load *l, const struct conf_key *k, void *base, const char *text, const char *origin)
+key_set(struct conf_load *l, const struct conf_key *k, void *base, const char *text, const char *origin)
 {
 	struct buf	*fault = buf_new(l->arena);
 
 	if (conf_value_set(k, base, text, l->arena, fault) == 0)
 		return;
 	if (conf_is_secret(k))
-		complain(l, "%s: %s", origin, buf_text(fault));
+		conf_complain(l, "%s: %s", origin, buf_text(fault));
 	else
-		complain(l, "%s = %.100s: %s", origin, text, buf_text(fault));
+		conf_complain(l, "%s = %.100s: %s", origin, text, buf_text(fault));
 }
 
 /* A relative path in the file is meant from where the file is: nobody knows a worker's directory. */
 static const char *
-path_near(const struct load *l, const char *path)
+path_near(const struct conf_load *l, const char *path)
 {
 	const char	*slash = strrchr(l->path, '/');
 
@@ -313,12 +303,12 @@ path_near(const struct load *l, const char *path)
 
 /* What no single key can tell. */
 static void
-sense_check(struct load *l)
+sense_check(struct conf_load *l)
 {
 	struct conf	*c = l->conf;
 
 	if (c->auth_secret != NULL && strlen(c->auth_secret) < SECRET_MIN)
-		complain(l, "auth.secret: shorter than %d bytes, which HS256 needs at least (RFC 7518); "
+		conf_complain(l, "auth.secret: shorter than %d bytes, which HS256 needs at least (RFC 7518); "
 		    "make one with: openssl rand -base64 48", SECRET_MIN);
 	if (c->database_owner_url == NULL)
 		c->database_owner_url = c->database_url;
@@ -334,8 +324,8 @@ sense_check(struct load *l)
 	}
 }
 
-static void
-complain(struct load *l, const char *fmt, ...)
+void
+conf_complain(struct conf_load *l, const char *fmt, ...)
 {
 	va_list	 ap;
 
@@ -396,8 +386,8 @@ conf_keys(FILE *to)
 	for (int i = 0; i < conf_table_size; i++) {
 		const struct conf_key	*k = &conf_table[i];
 
-		fprintf(to, "%s.%s\t%s\t%s\t%s\t%s\t%s\n", k->section, k->name, types[k->type],
-		    k->def != NULL ? k->def : "", conf_env_name(a, k, ""),
+		fprintf(to, "%s%s.%s\t%s\t%s\t%s\t%s\t%s\n", k->section, k->mcp ? ".NAME" : "", k->name,
+		    types[k->type], k->def != NULL ? k->def : "", conf_env_name(a, k, k->mcp ? "NAME" : ""),
 		    k->env != NULL ? k->env : "", k->restart ? "restart" : "reload");
 	}
 	arena_close(&a);

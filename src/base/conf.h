@@ -35,6 +35,25 @@ struct conf_model {
 	const char	*extra_body;	/* JSON object whose members are added to each request, NULL: none */
 };
 
+/* A server of tools: [mcp.NAME]. */
+struct conf_mcp {
+	const char	*name;		/* [a-z0-9-], what its tools' names begin with */
+	const char	*url;		/* https, or http to this machine, unless plain_http */
+	bool		 plain_http;
+	const char	*auth;		/* "none", "key", "caller" */
+	const char	*key;		/* NULL: none */
+	const char	*header;	/* where the key goes; NULL: Authorization: Bearer */
+	const char	*tools;		/* list of those that are offered, by the server's names; NULL: all */
+	bool		 trust;		/* what it says of its tools' risk is believed */
+	const char	*read_only;	/* lists of tools, whatever the server says; or "all" */
+	const char	*idempotent;
+	const char	*confirm;
+	const char	*no_confirm;
+	int64_t		 timeout;	/* ms for one call, 30 s */
+	int64_t		 refresh;	/* ms a list is used where the server does not say, 5 min */
+	const char	*ca_file;	/* NULL: the system's */
+};
+
 struct conf {
 	/* [worker] */
 	int64_t		 worker_max_turns;	/* 4096 */
@@ -92,6 +111,10 @@ struct conf {
 	int64_t		 tools_refresh;		/* ms a tool list is used, 30 s */
 	int64_t		 tools_max_result;	/* bytes stored, 256 KiB */
 	int64_t		 tools_max_to_model;	/* bytes shown to the model, 16 KiB */
+
+	/* [mcp.NAME] */
+	struct conf_mcp	*mcp;		/* by name */
+	int		 nmcp;
 
 	/* [client] */
 	int64_t		 client_max_wait;	/* ms, 110 s */

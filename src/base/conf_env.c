@@ -19,7 +19,8 @@ struct taken {
 static struct taken	*taken;
 
 static const char *take(const char *name, char *value);
-static bool	 is_known(struct arena *, const char *variable, size_t, const char *models);
+static bool	 is_known(struct arena *, const char *variable, size_t);
+static bool	 is_named(struct arena *, const char *variable, size_t, bool mcp, const char *names);
 static bool	 is_of_section(const char *variable);
 
 const char *
@@ -73,14 +74,15 @@ conf_env_name(struct arena *a, const struct conf_key *k, const char *model)
 }
 
 int
-conf_env_check(struct arena *a, const char *models, struct buf *why)
+conf_env_check(struct arena *a, const char *models, const char *servers, struct buf *why)
 {
 	int	 rc = 0;
 
 	for (char **e = environ; *e != NULL; e++) {
 		size_t	 n = strcspn(*e, "=");
 
-		if (!is_of_section(*e) || is_known(a, *e, n, models))
+		if (!is_of_section(*e) || is_known(a, *e, n) || is_named(a, *e, n, false, models) ||
+		    is_named(a, *e, n, true, servers))
 			continue;
 		buf_printf(why, "environment: there is no setting %.*s; see parley.conf(5) for those there are\n",
 		    (int)n, *e);
@@ -104,21 +106,33 @@ is_of_section(const char *variable)
 }
 
 static bool
-is_known(struct arena *a, const char *variable, size_t n, const char *models)
+is_known(struct arena *a, const char *variable, size_t n)
 {
-	char	 model[64] = "";
+	for (int i = 0; i < conf_table_size; i++) {
+		const char	*name = conf_env_name(a, &conf_table[i], "");
 
-	/* First the names without a model, then those of each. */
-	do {
+		if (!conf_table[i].mcp && strlen(name) == n && strncmp(name, variable, n) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Is it a key of [model.NAME] or [mcp.NAME], for one of the names? */
+static bool
+is_named(struct arena *a, const char *variable, size_t n, bool mcp, const char *names)
+{
+	char	 word[64];
+
+	while (conf_list_next(&names, word, (int)sizeof word))
 		for (int i = 0; i < conf_table_size; i++) {
-			const char	*name;
+			const struct conf_key	*k = &conf_table[i];
+			const char		*name;
 
-			if (*model != '\0' && !conf_table[i].model)
+			if (mcp ? !k->mcp : !k->model)
 				continue;
-			name = conf_env_name(a, &conf_table[i], model);
+			name = conf_env_name(a, k, word);
 			if (strlen(name) == n && strncmp(name, variable, n) == 0)
 				return true;
 		}
-	} while (conf_list_next(&models, model, (int)sizeof model));
 	return false;
 }

@@ -16,12 +16,12 @@ struct conf_key;
 
 /* NULL when not set, or empty: `OPENAI_API_KEY=` in a compose file means none. */
 const char *conf_env_get(const char *name, bool secret);
-/* PARLEY_SECTION_KEY, or PARLEY_MODEL_NAME_KEY for the model of that name. */
+/* PARLEY_SECTION_KEY, or PARLEY_MODEL_NAME_KEY (PARLEY_MCP_NAME_KEY) for the one of that name. */
 const char *conf_env_name(struct arena *, const struct conf_key *, const char *model);
 /*
  * Complains about each PARLEY_SECTION_… variable of a known section that names no key.
- * models: the fallbacks' names, a list.
+ * models, servers: lists of the names of [model.NAME] and [mcp.NAME].
  */
-int	 conf_env_check(struct arena *, const char *models, struct buf *why);
+int	 conf_env_check(struct arena *, const char *models, const char *servers, struct buf *why);
 
 #endif

@@ -6,6 +6,7 @@
 
 #define AT(field)	.at = offsetof(struct conf, field)
 #define AT_MODEL(field)	.model = true, .at = offsetof(struct conf_model, field)
+#define AT_MCP(field)	.mcp = true, .at = offsetof(struct conf_mcp, field)
 
 #define SECOND		INT64_C(1000)
 #define MINUTE		(60 * SECOND)
@@ -80,6 +81,23 @@ const struct conf_key	 conf_table[] = {
 	{ "tools", "refresh", CONF_MS, AT(tools_refresh), "30 s", 0, DAY },
 	{ "tools", "max_result", CONF_SIZE, AT(tools_max_result), "256 KiB", KIB, 16 * MIB },
 	{ "tools", "max_to_model", CONF_SIZE, AT(tools_max_to_model), "16 KiB", 256, 16 * MIB },
+
+	{ "mcp", "servers", CONF_LIST, .at = CONF_NOWHERE },
+	{ "mcp", "url", CONF_URL, AT_MCP(url) },
+	{ "mcp", "plain_http", CONF_BOOL, AT_MCP(plain_http), "no" },
+	{ "mcp", "auth", CONF_WORD, AT_MCP(auth), .words = "none key caller" },
+	{ "mcp", "key_file", CONF_SECRET_FILE, AT_MCP(key) },
+	{ "mcp", "key", CONF_SECRET, AT_MCP(key) },
+	{ "mcp", "header", CONF_TEXT, AT_MCP(header) },
+	{ "mcp", "tools", CONF_LIST, AT_MCP(tools) },
+	{ "mcp", "trust", CONF_BOOL, AT_MCP(trust), "no" },
+	{ "mcp", "read_only", CONF_LIST, AT_MCP(read_only) },
+	{ "mcp", "idempotent", CONF_LIST, AT_MCP(idempotent) },
+	{ "mcp", "confirm", CONF_LIST, AT_MCP(confirm) },
+	{ "mcp", "no_confirm", CONF_LIST, AT_MCP(no_confirm) },
+	{ "mcp", "timeout", CONF_MS, AT_MCP(timeout), "30 s", 100, 10 * MINUTE },
+	{ "mcp", "refresh", CONF_MS, AT_MCP(refresh), "5 min", 100, DAY },
+	{ "mcp", "ca_file", CONF_PATH, AT_MCP(ca_file) },
 
 	{ "client", "max_wait", CONF_MS, AT(client_max_wait), "110 s", 10, DAY },
 	{ "client", "write_timeout", CONF_MS, AT(client_write_timeout), "30 s", 10, HOUR },

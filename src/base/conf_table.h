@@ -3,7 +3,7 @@
  *
  * For the conf files alone.  The rows are constant.  A value is text until
  * conf_value_set() has judged it; where it stands in struct conf (or struct
- * conf_model) the row says.
+ * conf_model, struct conf_mcp) the row says.
  */
 #ifndef PARLEY_BASE_CONF_TABLE_H
 #define PARLEY_BASE_CONF_TABLE_H
@@ -41,6 +41,7 @@ struct conf_key {
 	const char	*section, *name;
 	enum conf_type	 type;
 	bool		 model;		/* a field of struct conf_model: in [model] and [model.NAME] */
+	bool		 mcp;		/* a field of struct conf_mcp: in [mcp.NAME] alone */
 	size_t		 at;		/* offset of the field */
 	const char	*def;		/* as it would be written; NULL: none */
 	int64_t		 min, max;	/* in the field's unit */

@@ -137,6 +137,56 @@ test_models(void)
 }
 
 static void
+test_servers(void)
+{
+	const struct conf	*c = load("[mcp.weather]\nurl = https://w.example/mcp/\nkey_file = secret\nconfirm = all\n"
+	    "[mcp.local-1]\nurl = http://[::1]:99/mcp\ntrust = yes\n");
+
+	ok(c != NULL && c->nmcp == 2, "two servers");
+	if (c == NULL) {
+		printf("# %s\n", buf_text(&why));
+		return;
+	}
+	is_text(c->mcp[0].name, "local-1", "by name");
+	is_text(c->mcp[1].url, "https://w.example/mcp", "its address");
+	is_text(c->mcp[1].auth, "key", "where there is a key it is used");
+	is_text(c->mcp[0].auth, "none", "where there is none, none is");
+	ok(c->mcp[0].trust && !c->mcp[1].trust && c->mcp[1].timeout == 30000, "each has its own settings and defaults");
+
+	c = load("[mcp]\nservers = b\n[mcp.a]\nurl = https://a.example\n[mcp.b]\nurl = https://b.example\n");
+	ok(c != NULL && c->nmcp == 1 && strcmp(c->mcp[0].name, "b") == 0, "only those that are named");
+
+	refused("[mcp.a_b]\nurl = https://x\n", "small letters", NULL, "a name with an underscore");
+	refused("[mcp.a]\ntrust = yes\n", "say where", NULL, "a server without an address");
+	refused("[mcp.a]\nurl = http://10.0.0.1/mcp\n", "plain_http", NULL, "http to another machine");
+	refused("[mcp.a]\nurl = http://localhost.example/mcp\n", "plain_http", NULL, "a name that only begins like this machine's");
+	refused("[mcp.a]\nurl = http://localhost@evil.example/mcp\n", "no place for a password", NULL, "or hides behind it");
+	refused("[mcp.a]\nurl = https://u:p@x.example/mcp\n", "no place for a password", NULL, "a password in an address");
+	refused("[mcp.a]\nurl = https://x\nauth = key\n", "there is no key", NULL, "auth = key without one");
+	refused("[mcp.a]\nurl = https://x\nkey = abc\n", "key_file", "abc", "a key in the file");
+	refused("[mcp.a]\nurl = https://x\nheader = A: b\n", "name of a header", NULL, "a header with a value");
+	refused("[mcp]\nurl = https://x\n", "[mcp.NAME]", NULL, "a key of one server for all");
+	refused("[mcp.a]\nurl = https://x\nservers = a\n", "belongs into [mcp]", NULL, "a key of all for one server");
+	ok(load("[mcp.a]\nurl = http://127.0.0.1:8/mcp\n") != NULL && load("[mcp.a]\nurl = http://LOCALHOST/mcp\n") != NULL &&
+	    load("[mcp.a]\nurl = http://10.0.0.1/mcp\nplain_http = yes\n") != NULL, "http to this machine, or when it is wanted");
+}
+
+static bool
+env_servers(void)
+{
+	const struct conf	*c;
+
+	setenv("PARLEY_MCP_SERVERS", "far", 1);
+	setenv("PARLEY_MCP_FAR_URL", "https://far.example/mcp", 1);
+	setenv("PARLEY_MCP_FAR_KEY", "the key", 1);
+	c = load("");
+	if (c == NULL || c->nmcp != 1 || strcmp(c->mcp[0].key, "the key") != 0 || getenv("PARLEY_MCP_FAR_KEY") != NULL)
+		return false;
+	setenv("PARLEY_MCP_NEAR_URL", "https://near.example/mcp", 1);
+	return load("") == NULL && strstr(buf_text(&why), "PARLEY_MCP_NEAR_URL") != NULL;
+}
+
+static void
 test_long_line(void)
 {
 	char			 text[4000], want[1500];
@@ -373,12 +423,14 @@ main(void)
 	test_defaults();
 	test_file();
 	test_models();
+	test_servers();
 	test_long_line();
 	test_refusals();
 	apart("the environment overrides the file, empty is none", env_overrides);
 	apart("secrets leave the environment, and are still there for the next reading", env_secrets);
 	apart("well-known names where nobody else says anything", env_well_known);
 	apart("a key for OpenRouter", env_openrouter);
+	apart("servers of tools by the environment alone", env_servers);
 	apart("a misspelt variable", env_typo);
 	apart("a wrong variable, and nothing private", env_fault);
 	apart("PARLEY_CONF", env_path);
