@@ -74,12 +74,14 @@ rpc_tools_list(struct rpc *m)
 	/* There is one page, so no cursor is ours. */
 	if (json_object_object_get(m->params, "cursor") != NULL)
 		return rpc_error(m, 200, RPC_INVALID_PARAMS, "This cursor is not known.");
-	if ((table = tool_table_take(&m->req->job)) == NULL)
+	if ((table = tool_table_shared(&m->req->job)) == NULL)
 		return -1;
 	jw_key(m->result, "tools");
 	jw_open(m->result, '[');
+	/* Those of other servers are not ours to give away. */
 	for (int i = 0; i < table->ntools; i++)
-		put_tool(m, &table->tools[i]);
+		if (table->tools[i].server == NULL)
+			put_tool(m, &table->tools[i]);
 	jw_close(m->result, ']');
 	if (m->modern)
 		rpc_put_cache(m);

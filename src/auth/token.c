@@ -225,6 +225,9 @@ claims_check(struct job *job, struct token *t)
 	return 0;
 }
 
+static void	 token_keep(struct job *, const char *);
+static void	 token_wipe(void *);
+
 int
 token_check(struct job *job, const char *authorization)
 {
@@ -240,5 +243,27 @@ token_check(struct job *job, const char *authorization)
 	    signature_check(job, &t) < 0 ||
 	    claims_check(job, &t) < 0 ? -1 : 0;
 	arena_close(&t.arena);
+	if (r == 0)
+		token_keep(job, text);
 	return r;
+}
+
+/* Only where a server of tools is to be asked with it. */
+static void
+token_keep(struct job *job, const char *text)
+{
+	for (int i = 0; i < job->conf->nmcp; i++)
+		if (strcmp(job->conf->mcp[i].auth, "caller") == 0) {
+			char	*copy = arena_strdup(job->arena, text);
+
+			arena_defer(job->arena, token_wipe, copy);
+			job->token = copy;
+			return;
+		}
+}
+
+static void
+token_wipe(void *text)
+{
+	explicit_bzero(text, strlen(text));
 }

@@ -6,10 +6,12 @@
 #include "io/json.h"
 #include "run/deadline.h"
 #include "run/job.h"
+#include "tool/mcp.h"
 #include "tool/tool.h"
 
 static int	 calls_run(struct turn *, struct message *);
 static int	 call_run(struct turn *, const struct message *, int);
+static int	 call_remote(struct turn *, const struct message *, int, const struct tool *);
 static int	 call_refuse(struct turn *, const struct message *, int, const char *);
 
 int
@@ -56,7 +58,8 @@ call_run(struct turn *t, const struct message *m, int i)
 	struct call		*c = &m->calls[i];
 	const struct tool	*tool = tool_find(t->tools, c->tool_name);
 
-	if (c->started)
+	/* A remote call that was sent, by a worker that is no more. */
+	if (c->started && !(tool != NULL && tool->server != NULL && tool->risk != TOOL_WRITES))
 		return call_refuse(t, m, i, "The outcome of this call is unknown: it was sent, and the answer was lost. "
 		    "It may have been carried out; look before doing it again.");
 	if (tool == NULL)
@@ -66,7 +69,28 @@ call_run(struct turn *t, const struct message *m, int i)
 	if (c->broken != NULL && !(c->repaired && tool->risk == TOOL_READ_ONLY))
 		return call_refuse(t, m, i, "The arguments were not a valid JSON object. Nothing was done.");
 
-	return store_tool_run(t->job, &t->key, m->index, i, c);
+	return tool->server != NULL ? call_remote(t, m, i, tool) : store_tool_run(t->job, &t->key, m->index, i, c);
+}
+
+/* That it is sent is committed before it is, and its answer before anybody hears of it. */
+static int
+call_remote(struct turn *t, const struct message *m, int i, const struct tool *tool)
+{
+	struct call		*c = &m->calls[i];
+	const char		*no = mcp_call_refusal(t->job, tool, c->parameters);
+	struct mcp_result	 r;
+
+	if (no != NULL)
+		return call_refuse(t, m, i, no);
+	if (store_tool_start(t->job, &t->key, m->index, i, c) < 0)
+		return -1;
+	if (c->result != NULL)
+		return 0;
+	if (mcp_call(t->job, tool, c->parameters, &r) < 0)
+		return -1;
+	c->result = r.json;
+	c->is_error = r.is_error;
+	return store_tool_answer(t->job, &t->key, m->index, i, c);
 }
 
 static int

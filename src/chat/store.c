@@ -87,6 +87,21 @@ store_tool_run(struct job *job, const struct turn_key *k, int index, int positio
 }
 
 int
+store_tool_start(struct job *job, const struct turn_key *k, int index, int position, struct call *c)
+{
+	struct pg_rows	 rows;
+	const char	*params[] = { KEY(job, k), pg_num(job, index), pg_num(job, position) };
+
+	if (write_turn(job, PG_TURN, job->deadline, &rows,
+	    "SELECT result, is_error, executed_at, duration_ms, error_state"
+	    "  FROM parley.tool_start($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::int)",
+	    params, COUNT(params)) < 0)
+		return -1;
+	c->started = true;
+	return call_read(job, &rows, c);
+}
+
+int
 store_tool_answer(struct job *job, const struct turn_key *k, int index, int position, struct call *c)
 {
 	struct pg_rows	 rows;

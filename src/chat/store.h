@@ -107,7 +107,12 @@ int	 store_step(struct job *, const struct turn_key *, struct message *m, const 
  * duration_ms.  What the tool raises is a result, not a failure.
  */
 int	 store_tool_run(struct job *, const struct turn_key *, int index, int position, struct call *);
-/* Stores a result that was found without running anything (unknown tool, broken arguments): call->result, is_error are given. */
+/*
+ * A remote call is about to be sent: committed before it is, so that after a crash nobody takes it for not done.  A call that
+ * has its result (call->result is filled then) must not be sent.
+ */
+int	 store_tool_start(struct job *, const struct turn_key *, int index, int position, struct call *);
+/* Stores a result that a remote tool gave, or that was found without running anything (unknown tool, broken arguments): call->result, is_error are given. */
 int	 store_tool_answer(struct job *, const struct turn_key *, int index, int position, struct call *);
 
 /*

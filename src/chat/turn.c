@@ -94,6 +94,7 @@ turn_open(struct turn *t, struct store_begun *begun)
 		.local_time = begun->local_time,
 		.messages = begun->history,
 		.nmessages = t->room,
+		.notice = t->tools->notice,
 		.tools = t->tools->json,
 	};
 	if (begun->nearlier > 0)

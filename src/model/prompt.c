@@ -110,7 +110,7 @@ system_message(const struct prompt *p, struct buf *b)
 {
 	const struct buf	*instructions = instructions_quoted(p->instructions != NULL ? p->instructions : "");
 
-	if (instructions->n == 0 && p->local_time == NULL)
+	if (instructions->n == 0 && p->local_time == NULL && p->notice == NULL)
 		return;
 	jw_open(b, '{');
 	jw_key(b, "role"), jw_string(b, "system");
@@ -120,6 +120,9 @@ system_message(const struct prompt *p, struct buf *b)
 	/* At the end, so that servers which cache the beginning of a prompt can go on doing so. (A zone's name needs no quoting.) */
 	if (p->local_time != NULL)
 		buf_printf(b, "%sThe user's local date and time: %s.", instructions->n > 0 ? "\\n\\n" : "", p->local_time);
+	/* (A notice is of our own words.) */
+	if (p->notice != NULL)
+		buf_printf(b, "%s%s", instructions->n > 0 || p->local_time != NULL ? "\\n\\n" : "", p->notice);
 	buf_char(b, '"');
 	jw_close(b, '}');
 }

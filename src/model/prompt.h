@@ -21,6 +21,7 @@ struct conf;
 struct prompt {
 	const char	*instructions;	/* agent.instructions */
 	const char	*local_time;	/* "Friday, 2026-11-20 11:00 (Europe/Berlin)": date, time and zone of the turn */
+	const char	*notice;	/* what else the model must know, such as what is missing; NULL: nothing */
 	struct message	*messages;	/* oldest first, this turn's last */
 	int		 nmessages;
 	int		 oldest_kept;	/* messages before it are left out: a cut at a turn boundary */

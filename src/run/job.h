@@ -51,6 +51,7 @@ struct job {
 	char		 user_hash[17];		/* "" before the token is known */
 	const char	*route;			/* template, for the log */
 	const char	*user;			/* NULL before the token is known */
+	const char	*token;			/* the user's own, for servers that are asked with it; NULL: nobody is here */
 	char		 conversation_id[37];	/* "" when not known */
 	int		 turn;			/* 0 when not known */
 

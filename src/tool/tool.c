@@ -2,18 +2,16 @@
 
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/arena.h"
-#include "base/buf.h"
 #include "base/conf.h"
-#include "io/json.h"
 #include "io/pg.h"
 #include "run/deadline.h"
 #include "run/fiber.h"
 #include "run/job.h"
+#include "tool/mcp.h"
+#include "tool/tool_build.h"
 
-#define NAME_MAX_BYTES	64		/* what the model APIs take as a function's name */
 #define AGAIN_US	1000000		/* after a read that failed, before the next */
 #define READ_MAX_MS	20000		/* for one reading of the catalog */
 
@@ -40,29 +38,32 @@ static struct waiter	*waiters;
 /* What turns get where tools are switched off. */
 static const struct tool_table none;
 
+static const struct tool_table *table_of_user(struct job *, const struct tool_table *);
 static int	 reader_start(const struct conf *);
 static void	 reader(void *);
 static struct kept *table_read(struct job *);
-static void	 table_fill(struct kept *, struct pg_rows *);
-static const char *compact(struct arena *, const char *);
-static void	 table_json(struct kept *);
 static void	 table_use(struct kept *, const struct conf *);
 static void	 waiters_wake(bool failed);
 static int	 wait_for_table(struct job *);
-static bool	 name_good(const char *);
-static enum tool_risk risk(const char *);
-static int	 by_name(const void *, const void *);
 static void	 give(void *);
 
 const struct tool_table *
 tool_table_take(struct job *job)
+{
+	const struct tool_table	*all = tool_table_shared(job);
+
+	return all != NULL && all != &none ? table_of_user(job, all) : all;
+}
+
+const struct tool_table *
+tool_table_shared(struct job *job)
 {
 	if (!job->conf->tools_enabled)
 		return &none;
 	if (current == NULL || current->unusable) {
 		if (wait_for_table(job) < 0)
 			return NULL;
-	} else if (now_us() >= current_until && reading == NULL) {
+	} else if ((now_us() >= current_until || mcp_lists_news()) && reading == NULL) {
 		/* In the background: a turn does not pay for it. If nobody can read now, the next turn tries. */
 		(void)reader_start(job->conf);
 	}
@@ -71,14 +72,20 @@ tool_table_take(struct job *job)
 	return &current->table;
 }
 
-const struct tool *
-tool_find(const struct tool_table *t, const char *name)
+/* yields.  The tools of servers that show each user their own come on top. */
+static const struct tool_table *
+table_of_user(struct job *job, const struct tool_table *all)
 {
-	struct tool	 key = { .name = name };
+	struct mcp_lists	 own;
+	struct tool_table	*t;
 
-	if (t->ntools == 0)
+	if (!mcp_lists_own(job, job->arena, &own))
+		return all;
+	if (job->fail != FAIL_NONE)
 		return NULL;
-	return bsearch(&key, t->tools, (size_t)t->ntools, sizeof *t->tools, by_name);
+	t = arena_new(job->arena, struct tool_table);
+	tool_build_more(job->arena, all, &own, t);
+	return t;
 }
 
 void
@@ -159,6 +166,7 @@ static struct kept *
 table_read(struct job *job)
 {
 	struct pg_rows	 rows;
+	struct mcp_lists remote;
 	struct kept	*k;
 	struct arena	*a;
 
@@ -169,84 +177,10 @@ table_read(struct job *job)
 	a = arena_open();
 	k = arena_new(a, struct kept);
 	k->arena = a;
-	table_fill(k, &rows);
-	table_json(k);
+	mcp_lists_shared(job, a, &remote);
+	tool_build(a, &rows, &remote, &k->table);
 	pg_free(&rows);
 	return k;
-}
-
-static void
-table_fill(struct kept *k, struct pg_rows *rows)
-{
-	struct tool_table	*t = &k->table;
-
-	t->tools = arena_array(k->arena, struct tool, rows->n + 1);
-	for (int i = 0; i < rows->n; i++) {
-		const char	*name = pg_text(rows, i, "name"), *text;
-
-		if (!name_good(name)) {
-			log_say(LOG_WARN, "tool_left_out", "no model would take this name: %s", name);
-			continue;
-		}
-		if ((text = compact(k->arena, pg_text(rows, i, "schema"))) == NULL) {
-			log_say(LOG_WARN, "tool_left_out", "its schema is no JSON object: %s", name);
-			continue;
-		}
-		t->tools[t->ntools++] = (struct tool){
-			.name = arena_strdup(k->arena, name),
-			.description = arena_strdup(k->arena, pg_text(rows, i, "description")),
-			.schema = text,
-			.output = compact(k->arena, pg_text(rows, i, "output")),
-			.risk = risk(pg_text(rows, i, "risk")),
-			.confirm = pg_bool(rows, i, "confirm"),
-		};
-	}
-	qsort(t->tools, (size_t)t->ntools, sizeof *t->tools, by_name);
-}
-
-/* The database writes blanks that each request would pay for.  NULL: no JSON object. */
-static const char *
-compact(struct arena *to, const char *text)
-{
-	struct arena	*a = arena_open();
-	json_object	*o = text != NULL ? json_read(a, text, strlen(text), NULL) : NULL;
-
-	text = json_object_is_type(o, json_type_object) ? arena_strdup(to, json_text(o)) : NULL;
-	arena_close(&a);
-	return text;
-}
-
-/* Once for all requests of this table. */
-static void
-table_json(struct kept *k)
-{
-	struct buf	*b;
-
-	if (k->table.ntools == 0)
-		return;
-	b = buf_new(k->arena);
-	jw_open(b, '[');
-	for (int i = 0; i < k->table.ntools; i++) {
-		const struct tool	*t = &k->table.tools[i];
-
-		jw_open(b, '{');
-		jw_key(b, "type");
-		jw_string(b, "function");
-		jw_key(b, "function");
-		jw_open(b, '{');
-		jw_key(b, "name");
-		jw_string(b, t->name);
-		if (t->description != NULL) {
-			jw_key(b, "description");
-			jw_string(b, t->description);
-		}
-		jw_key(b, "parameters");
-		jw_raw(b, t->schema);
-		jw_close(b, '}');
-		jw_close(b, '}');
-	}
-	jw_close(b, ']');
-	k->table.json = b->p;
 }
 
 /* The worker itself is one user of the current table. */
@@ -273,32 +207,6 @@ waiters_wake(bool failed)
 		w->failed = failed;
 		fiber_wake(w->fiber);
 	}
-}
-
-static bool
-name_good(const char *s)
-{
-	size_t	 n = s != NULL ? strlen(s) : 0;
-
-	return n > 0 && n <= NAME_MAX_BYTES &&
-	    strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
-}
-
-/* What is not known to be harmless writes. */
-static enum tool_risk
-risk(const char *s)
-{
-	if (s != NULL && strcmp(s, "read_only") == 0)
-		return TOOL_READ_ONLY;
-	if (s != NULL && strcmp(s, "idempotent") == 0)
-		return TOOL_IDEMPOTENT;
-	return TOOL_WRITES;
-}
-
-static int
-by_name(const void *a, const void *b)
-{
-	return strcmp(((const struct tool *)a)->name, ((const struct tool *)b)->name);
 }
 
 static void

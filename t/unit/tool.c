@@ -58,6 +58,23 @@ pg_bool(const struct pg_rows *rows, int row, const char *column)
 	return row == 1;
 }
 
+int64_t
+pg_int(const struct pg_rows *rows, int row, const char *column)
+{
+	(void)rows;
+	(void)row;
+	(void)column;
+	return 0;
+}
+
+const char *
+pg_num(struct job *job, int64_t n)
+{
+	(void)job;
+	(void)n;
+	return "0";
+}
+
 void
 pg_free(struct pg_rows *rows)
 {
