@@ -9,6 +9,9 @@
 #include "tool/mcp.h"
 #include "tool/tool.h"
 
+static const char unknown[] = "The outcome of this call is unknown: it was sent, and the answer was lost. "
+    "It may have been carried out; look before doing it again.";
+
 static int	 calls_run(struct turn *, struct message *);
 static int	 call_run(struct turn *, const struct message *, int);
 static int	 call_remote(struct turn *, const struct message *, int, const struct tool *);
@@ -60,8 +63,7 @@ call_run(struct turn *t, const struct message *m, int i)
 
 	/* A remote call that was sent, by a worker that is no more. */
 	if (c->started && !(tool != NULL && tool->server != NULL && tool->risk != TOOL_WRITES))
-		return call_refuse(t, m, i, "The outcome of this call is unknown: it was sent, and the answer was lost. "
-		    "It may have been carried out; look before doing it again.");
+		return call_refuse(t, m, i, unknown);
 	if (tool == NULL)
 		return call_refuse(t, m, i, "There is no tool of this name.");
 
@@ -81,7 +83,7 @@ call_remote(struct turn *t, const struct message *m, int i, const struct tool *t
 	struct mcp_result	 r;
 
 	if (no != NULL)
-		return call_refuse(t, m, i, no);
+		return call_refuse(t, m, i, c->started ? unknown : no);
 	if (store_tool_start(t->job, &t->key, m->index, i, c) < 0)
 		return -1;
 	if (c->result != NULL)
