@@ -250,7 +250,11 @@ BEGIN
 		v_turn := 1;
 		v_now := clock_timestamp();
 		INSERT INTO parley.conversations (user_id, id, title, turns, created_at, updated_at)
-		VALUES (p_user, v_id, left(regexp_replace(p_content, '\s+', ' ', 'g'), 80), 1, v_now, v_now);
+		VALUES (p_user, v_id, left(regexp_replace(p_content, '\s+', ' ', 'g'), 80), 1, v_now, v_now)
+		ON CONFLICT (user_id, id) DO NOTHING;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'an earlier attempt has made the conversation in this moment' USING ERRCODE = 'PF003';
+		END IF;
 	END IF;
 	v_row.conversation_id := v_id;
 
@@ -504,6 +508,10 @@ BEGIN
 		RETURN QUERY SELECT * FROM parley.end_again(p_user, p_conversation, p_turn, p_run, p_fence, p_state);
 		RETURN;
 	END IF;
+	-- A step that was given up on its way may have come in until the turn's row was free.
+	IF p_state <> 'done' THEN
+		PERFORM parley.calls_close(p_user, p_conversation, p_turn, p_run);
+	END IF;
 	IF p_id IS NOT NULL THEN
 		INSERT INTO parley.messages (user_id, conversation_id, turn, run, idx, id, role, content, raw, source,
 		    model, interrupted, created_at)
@@ -555,15 +563,20 @@ CREATE OR REPLACE FUNCTION parley.turn_next(p_user text, p_conversation uuid, p_
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-	UPDATE parley.turns t
-	   SET state = 'running', fence = t.fence + 1, started_at = p_now,
-	       deadline = p_now + p_deadline_ms * interval '1 millisecond'
-	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation
-	   AND t.turn = (SELECT min(q.turn) FROM parley.turns q
-	                  WHERE q.user_id = p_user AND q.conversation_id = p_conversation AND q.state = 'queued')
-	   AND t.state = 'queued'
-	RETURNING t.turn, t.run, t.fence INTO turn, run, fence;
-	IF FOUND AND NOT p_take THEN
+	-- The first may be cancelled in this very moment: then it is the one behind it, for nobody else would see to that.
+	LOOP
+		UPDATE parley.turns t
+		   SET state = 'running', fence = t.fence + 1, started_at = p_now,
+		       deadline = p_now + p_deadline_ms * interval '1 millisecond'
+		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation
+		   AND t.turn = (SELECT min(q.turn) FROM parley.turns q
+		                  WHERE q.user_id = p_user AND q.conversation_id = p_conversation AND q.state = 'queued')
+		   AND t.state = 'queued'
+		RETURNING t.turn, t.run, t.fence INTO turn, run, fence;
+		EXIT WHEN FOUND OR NOT EXISTS (SELECT FROM parley.turns q
+		                                WHERE q.user_id = p_user AND q.conversation_id = p_conversation AND q.state = 'queued');
+	END LOOP;
+	IF turn IS NOT NULL AND NOT p_take THEN
 		PERFORM parley.lease_release(p_user, p_conversation, turn, fence);
 		turn := NULL;
 	END IF;
@@ -629,6 +642,18 @@ BEGIN
 	END IF;
 
 	IF v_turn.cancel_requested_at IS NOT NULL OR v_live.lease_until > '-infinity' AND v_turn.attempts >= p_max_attempts THEN
+		-- A tool of the dead worker may still run in the database; it is not waited for, nor stopped: the next look will do.
+		IF v_turn.open_calls > (SELECT count(*) FROM (SELECT FROM parley.tool_calls c
+		    WHERE c.user_id = p_user AND c.conversation_id = p_conversation AND c.turn = p_turn AND c.run = v_turn.run
+		      AND c.result IS NULL FOR UPDATE SKIP LOCKED) free) THEN
+			v_row.outcome := 'gone';
+			RETURN NEXT v_row;
+			RETURN;
+		END IF;
+		-- Whoever had it must not take this end for his own, and the next turn with it.
+		UPDATE parley.turns t SET fence = t.fence + 1
+		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
+		RETURNING t.* INTO v_turn;
 		v_row.outcome := 'ended';
 		v_row.conversation_id := p_conversation;
 		SELECT e.next_turn, e.next_run, e.next_fence INTO v_row.turn, v_row.run, v_row.fence
@@ -736,6 +761,9 @@ BEGIN
 	v_row.outcome := CASE
 	    WHEN v_turn.turn IS NULL THEN 'turn_not_found'
 	    WHEN v_turn.turn <> v_newest OR v_turn.state NOT IN ('done', 'failed', 'cancelled') THEN 'not_retryable'
+	    -- It was cancelled in the queue, and those before it are not through.
+	    WHEN EXISTS (SELECT FROM parley.turns t WHERE t.user_id = p_user AND t.conversation_id = p_conversation
+	                  AND t.state IN ('running', 'approval_required')) THEN 'not_retryable'
 	    WHEN p_max_turns > 0 AND p_max_turns <=
 	        (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
 	        + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued')
@@ -793,7 +821,9 @@ BEGIN
 		  JOIN parley.turns t
 		    ON t.user_id = p.user_id AND t.conversation_id = p.conversation_id AND t.turn = p.turn
 		   AND t.fence = p.fence AND t.state = 'running'
-		 WHERE l.user_id = p.user_id AND l.conversation_id = p.conversation_id;
+		 WHERE l.user_id = p.user_id AND l.conversation_id = p.conversation_id
+		   -- The turn is read as it was before this waited for the lease: it may have been released or taken since.
+		   AND (l.turn, l.fence) <= (p.turn, p.fence);
 		INSERT INTO parley.live (user_id, conversation_id, turn, fence, lease_until, idx, partial, bytes)
 		SELECT p.user_id, p.conversation_id, p.turn, p.fence,
 		       clock_timestamp() + p_lease_ms * interval '1 millisecond',
@@ -855,7 +885,7 @@ BEGIN
 		       lease_until = v_now + p_lease_ms * interval '1 millisecond'
 		  FROM parley.turns t
 		 WHERE t.user_id = l.user_id AND t.conversation_id = l.conversation_id AND t.state = 'running'
-		   AND t.started_at < v_now - interval '1 second' AND (t.turn, t.fence) <> (l.turn, l.fence);
+		   AND t.started_at < v_now - interval '1 second' AND (t.turn, t.fence) > (l.turn, l.fence);
 		INSERT INTO parley.live (user_id, conversation_id, turn, fence, lease_until)
 		SELECT t.user_id, t.conversation_id, t.turn, t.fence, v_now + p_lease_ms * interval '1 millisecond'
 		  FROM parley.turns t
@@ -863,9 +893,9 @@ BEGIN
 		   AND NOT EXISTS (SELECT FROM parley.live l
 		                    WHERE l.user_id = t.user_id AND l.conversation_id = t.conversation_id)
 		ON CONFLICT (user_id, conversation_id) DO NOTHING;
-		-- And leases without a turn, which a late pulse can leave behind.
+		-- And leases without a turn, which a late pulse can leave behind.  (What was released has one.)
 		DELETE FROM parley.live l
-		 WHERE l.lease_until < v_now - interval '1 minute'
+		 WHERE l.lease_until < v_now - interval '1 minute' AND l.lease_until > '-infinity'
 		   AND NOT EXISTS (SELECT FROM parley.turns t
 		                    WHERE t.user_id = l.user_id AND t.conversation_id = l.conversation_id
 		                      AND t.turn = l.turn AND t.state = 'running');
