@@ -59,7 +59,10 @@ my ($max) = sort { $b <=> $a } map { $_->{took} } @quick;
 is $pg->one(q{SELECT count(*) FROM parley.messages WHERE user_id ~ '^still' AND role = 'assistant' AND length(content) = ?},
     $pieces * 4000 + 3), $N,
     'each answer is stored whole';
-cmp_ok(($peak - $before) / $N, '<', 6 * 1024, 'memory has a bound');
+SKIP: {
+	skip 'a sanitizer keeps what was given back', 1 if sanitized();
+	cmp_ok(($peak - $before) / $N, '<', 6 * 1024, 'memory has a bound');
+}
 figure sprintf '%d readers that do not read: all turns done after %.1f s, %d KiB a turn at most; others waited %.2f s at most',
     $N, $took, ($peak - $before) / $N, $max;
 

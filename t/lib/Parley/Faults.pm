@@ -23,7 +23,7 @@ use Parley::Observer;
 use Parley::Process;
 use Parley::Test;
 
-our @EXPORT = qw(faults_test figure mixed pick quiet_ok wait_for $LEASE);
+our @EXPORT = qw(faults_test figure mixed pick quiet_ok sanitized wait_for $LEASE);
 
 our $LEASE = 3;			# seconds: the shortest that the configuration takes
 
@@ -71,6 +71,13 @@ sub mixed {
 		$n % 7 == 0 && $n % 4 < 2 ? (drop => 2) : (),
 		%more,
 	);
+}
+
+# Whether the workers have a sanitizer in them: their memory says little then.
+sub sanitized {
+	open my $f, '<:raw', Parley::Pool::program('parley.fcgi') or die "parley.fcgi: $!";
+	local $/;
+	return <$f> =~ /__[at]san_init/;
 }
 
 sub quiet_ok {
