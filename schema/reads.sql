@@ -4,6 +4,17 @@ SET LOCAL ROLE parley_owner;
 -- Earlier releases had these with other arguments or results.
 DROP FUNCTION IF EXISTS parley.conversation_read, parley.turn_read;
 
+CREATE OR REPLACE FUNCTION parley.approvals_json(p_user text, p_conversation uuid, p_turn int) RETURNS json
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	RETURN (SELECT coalesce(json_agg(json_build_object('id', c.id, 'tool_name', c.tool_name, 'parameters', c.parameters,
+	                   'question', c.question, 'expires_at', parley.utc(c.expires_at)) ORDER BY c.idx, c.pos), '[]')
+	          FROM parley.tool_calls c
+	         WHERE c.user_id = p_user AND c.conversation_id = p_conversation AND c.turn = p_turn AND c.approval = 'waiting');
+END
+$$;
+COMMENT ON FUNCTION parley.approvals_json IS 'The calls of a turn that wait for the user, as clients see them.';
+
 CREATE OR REPLACE FUNCTION parley.conversation_json(p parley.conversations) RETURNS json
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -18,7 +29,8 @@ BEGIN
 	    'live_turn', v_turn,
 	    'queued', (SELECT count(*) FROM parley.turns t
 	                WHERE t.user_id = p.user_id AND t.conversation_id = p.id AND t.state = 'queued'),
-	    'approvals_required', json_build_array());
+	    'approvals_required', CASE v_state WHEN 'approval_required' THEN parley.approvals_json(p.user_id, p.id, v_turn)
+	                          ELSE '[]' END);
 END
 $$;
 COMMENT ON FUNCTION parley.conversation_json IS 'A conversation as clients see it.';
@@ -29,9 +41,12 @@ DECLARE
 	v_calls json := '[]';
 BEGIN
 	IF p.calls > 0 THEN
-		v_calls := (SELECT json_agg(json_build_object('id', c.id, 'tool_name', c.tool_name,
+		v_calls := (SELECT json_agg(CASE WHEN c.executed_at IS NULL
+		                   THEN json_build_object('id', c.id, 'tool_name', c.tool_name, 'parameters', c.parameters,
+		                       'result', NULL, 'is_error', false)
+		                   ELSE json_build_object('id', c.id, 'tool_name', c.tool_name,
 		                       'parameters', c.parameters, 'result', c.result, 'is_error', c.is_error,
-		                       'executed_at', parley.utc(c.executed_at), 'duration_ms', c.duration_ms) ORDER BY c.pos)
+		                       'executed_at', parley.utc(c.executed_at), 'duration_ms', c.duration_ms) END ORDER BY c.pos)
 		              FROM parley.tool_calls c
 		             WHERE c.user_id = p.user_id AND c.conversation_id = p.conversation_id
 		               AND c.turn = p.turn AND c.run = p.run AND c.idx = p.idx);

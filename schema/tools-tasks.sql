@@ -251,6 +251,19 @@ COMMENT ON FUNCTION tools.complete_task IS
 	"required": ["id", "title", "description", "status", "created_at", "updated_at"]}},
 	"required": ["task_id", "status", "title", "task"]}';
 
+CREATE OR REPLACE FUNCTION tasks.delete_question(p_args json) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	v_title text;
+BEGIN
+	SELECT t.title INTO v_title FROM tasks.tasks t
+	 WHERE t.user_id = tasks.who() AND t.id = (p_args ->> 'task_id')::bigint;
+	RETURN 'Delete the task "' || v_title || '"?';
+END
+$$;
+COMMENT ON FUNCTION tasks.delete_question IS 'What the user is asked before delete_task runs; NULL: there is no such task.';
+GRANT EXECUTE ON FUNCTION tasks.delete_question TO parley_tool;
+
 CREATE OR REPLACE FUNCTION tools.delete_task(task_id bigint) RETURNS json
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -263,7 +276,7 @@ END
 $$;
 COMMENT ON FUNCTION tools.delete_task IS
 'Deletes a task for good.
-@confirm
+@confirm tasks.delete_question
 @param task_id The number of the task, as list_tasks gives it.
 @returns {"type": "object", "properties": {
 	"task_id": {"type": "integer"}, "status": {"const": "deleted"}, "title": {"type": "string"},

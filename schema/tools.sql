@@ -273,6 +273,8 @@ DECLARE
 BEGIN
 	UPDATE parley.tool_calls c
 	   SET result = coalesce(p_result, 'null'), is_error = p_is_error, executed_at = v_now,
+	       -- It was not run (tool_run and tool_start see to that): there was something wrong with it.
+	       approval = CASE c.approval WHEN 'needed' THEN 'refused' ELSE c.approval END,
 	       duration_ms = extract(epoch FROM v_now - p_since) * 1000
 	 WHERE c.user_id = p_user AND c.conversation_id = p_conversation AND c.turn = p_turn AND c.run = p_run
 	   AND c.idx = p_idx AND c.pos = p_pos AND c.result IS NULL
@@ -365,6 +367,9 @@ BEGIN
 	IF NOT FOUND OR v_call.id IS NULL THEN
 		PERFORM parley.turn_lost(p_user, p_conversation, p_turn);
 	END IF;
+	IF v_call.result IS NULL AND v_call.approval <> 'approved' THEN
+		RAISE EXCEPTION 'the user has not said yes to this call' USING ERRCODE = 'object_not_in_prerequisite_state';
+	END IF;
 	IF v_call.result IS NULL THEN
 		v_since := clock_timestamp();
 		SELECT f.id INTO v_id FROM parley.tool_functions(v_call.tool_name) f;
@@ -388,7 +393,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.tool_run IS
-    'Runs the SQL tool of a stored call as parley_tool: its effect, its result and the check of the fence are one transaction. A call that has its result gives it again and does nothing. error_state is the SQLSTATE of a tool that failed, for the log.';
+    'Runs the SQL tool of a stored call as parley_tool: its effect, its result and the check of the fence are one transaction. A call that has its result gives it again and does nothing. error_state is the SQLSTATE of a tool that failed, for the log. One that the user has to approve is not run before (55000).';
 
 CREATE OR REPLACE FUNCTION parley.tool_call(p_user text, p_key uuid, p_id uuid, p_name text, p_parameters json,
     p_max_result int)
@@ -481,6 +486,9 @@ BEGIN
 	IF NOT FOUND OR v_call.id IS NULL THEN
 		PERFORM parley.turn_lost(p_user, p_conversation, p_turn);
 	END IF;
+	IF v_call.result IS NULL AND v_call.approval <> 'approved' THEN
+		RAISE EXCEPTION 'the user has not said yes to this call' USING ERRCODE = 'object_not_in_prerequisite_state';
+	END IF;
 	IF v_call.result IS NULL THEN
 		UPDATE parley.tool_calls c SET started_at = clock_timestamp()
 		 WHERE c.user_id = p_user AND c.conversation_id = p_conversation AND c.turn = p_turn AND c.run = p_run
@@ -494,7 +502,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.tool_start IS
-    'A remote call is about to be sent: from now on a call without result has an unknown outcome. result is NULL, unless the call has one: then it must not be sent.';
+    'A remote call is about to be sent: from now on a call without result has an unknown outcome. result is NULL, unless the call has one: then it must not be sent. One that the user has to approve is not sent before (55000).';
 
 CREATE OR REPLACE FUNCTION parley.mcp_known(p_user text, p_server text, p_url text, p_era_key text)
 RETURNS TABLE (era text, version text, session text)

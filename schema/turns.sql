@@ -5,7 +5,8 @@
 -- that user's rows only.  A write that finds the turn ended, taken over or gone
 -- raises PF001 (PF002 when the turn's rows are gone) and leaves nothing behind.
 --
--- Locks are taken in the order conversation, tool call, turn, so that nobody waits in a circle.
+-- Locks are taken in the order conversation, tool call, turn, so that nobody waits in a circle.  Calls of a turn that
+-- waits for the user are touched by those only who hold the row of its conversation, and they may take the turn first.
 SET LOCAL ROLE parley_owner;
 
 -- Earlier releases had these with other arguments or results.
@@ -24,6 +25,7 @@ BEGIN
 	           THEN '{"error":"This was not done: the turn ended before it could be."}'::json
 	           ELSE '{"error":"The outcome of this call is unknown: it was sent, and the turn ended before there was an answer. It may have been carried out; look before doing it again."}'
 	       END,
+	       approval = CASE WHEN c.approval IN ('needed', 'waiting') THEN 'expired' ELSE c.approval END,
 	       is_error = true, executed_at = clock_timestamp(), duration_ms = 0
 	 WHERE c.user_id = p_user AND c.conversation_id = p_conversation AND c.turn = p_turn AND c.run = p_run
 	   AND c.result IS NULL;
@@ -174,15 +176,15 @@ BEGIN
 	  FROM parley.messages m
 	  JOIN parley.turns t
 	    ON t.user_id = p_user AND t.conversation_id = m.conversation_id AND t.turn = m.turn
-	 WHERE m.user_id = p_user AND m.conversation_id IN (p_conversation, p_new) AND m.run = 1 AND m.idx = 0
-	   AND m.id = p_message;
+	 WHERE m.user_id = p_user AND m.conversation_id IN (p_conversation, p_new) AND m.id = p_message
+	 LIMIT 1;
 	RETURN v_turn;
 END
 $$;
 COMMENT ON FUNCTION parley.begin_again IS 'The turn that an earlier attempt to store this message has made; NULL: there is none.';
 
 CREATE OR REPLACE FUNCTION parley.turn_begin(p_user text, p_conversation uuid, p_new uuid, p_create boolean,
-    p_message uuid, p_content text, p_zone text, p_on_busy text, p_key text, p_hash text, p_again boolean,
+    p_message uuid, p_content text, p_zone text, p_yes boolean, p_on_busy text, p_key text, p_hash text, p_again boolean,
     p_holds text[], p_history_messages int, p_history_tokens int, p_deadline_ms int,
     p_max_turns int, p_max_queued int)
 RETURNS SETOF parley.turn_row
@@ -263,21 +265,36 @@ BEGIN
 	    v_now + p_deadline_ms * interval '1 millisecond')
 	ON CONFLICT (user_id, conversation_id) WHERE state IN ('running', 'approval_required') DO NOTHING;
 	IF NOT FOUND THEN
-		SELECT p.outcome, p.turn INTO v_place, v_row.turn
-		  FROM parley.turn_place(p_user, v_id, v_turn, v_tokens, p_zone, v_now, p_deadline_ms, p_on_busy, p_max_queued) p;
-		IF v_place IN ('busy', 'queue_full') THEN
+		-- An attempt that was given up must not answer a later question, either.
+		IF NOT p_again AND EXISTS (SELECT FROM parley.idempotency_keys k
+		    WHERE k.user_id = p_user AND k.key = ' ' || p_message) THEN
+			RAISE EXCEPTION 'this message is stored already' USING ERRCODE = 'PF003';
+		END IF;
+		SELECT p.outcome, p.turn, p.run, p.fence INTO v_place, v_row.turn, v_row.run, v_row.fence
+		  FROM parley.turn_place(p_user, v_id, v_turn, v_tokens, p_zone, v_now, p_deadline_ms, p_on_busy, p_max_queued,
+		      p_yes, p_message, p_content) p;
+		IF v_place IN ('busy', 'queue_full', 'decided') THEN
 			-- As if it had not been asked.
 			UPDATE parley.conversations c
 			   SET turns = c.turns - 1,
 			       updated_at = (SELECT max(t.started_at) FROM parley.turns t
 			                      WHERE t.user_id = p_user AND t.conversation_id = v_id AND t.turn >= v_row.turn)
 			 WHERE c.user_id = p_user AND c.id = v_id;
-			v_row.outcome := v_place;
-			-- In its way may be the same request, a moment faster.
-			IF v_key IS NOT NULL AND (parley.key_find(p_user, v_key, coalesce(p_hash, ''))).outcome IS NOT NULL THEN
-				v_row := parley.key_find(p_user, v_key, coalesce(p_hash, ''));
+			IF v_place <> 'decided' THEN
+				v_row.outcome := v_place;
+				-- In its way may be the same request, a moment faster.
+				IF v_key IS NOT NULL AND (parley.key_find(p_user, v_key, coalesce(p_hash, ''))).outcome IS NOT NULL THEN
+					v_row := parley.key_find(p_user, v_key, coalesce(p_hash, ''));
+				END IF;
+				RETURN NEXT v_row;
+				RETURN;
 			END IF;
-			RETURN NEXT v_row;
+			-- The message was the yes or no that the turn before waits for, and is part of that one.
+			IF v_key IS NOT NULL THEN
+				PERFORM parley.key_bind(p_user, v_key, coalesce(p_hash, ''), v_id, v_row.turn);
+			END IF;
+			RETURN QUERY SELECT l.* FROM parley.turn_load(p_user, v_id, v_row.turn, v_row.fence,
+			    p_holds, p_history_messages, p_history_tokens) l;
 			RETURN;
 		END IF;
 	END IF;
@@ -293,8 +310,13 @@ BEGIN
 	IF v_key IS NOT NULL THEN
 		PERFORM parley.key_bind(p_user, v_key, coalesce(p_hash, ''), v_id, v_turn);
 	END IF;
-	v_row.turn := v_turn;
 	IF v_place = 'queued' THEN
+		-- One that waited for a yes or no has got a no, and goes on: the caller is to run it.
+		IF v_row.fence IS NOT NULL THEN
+			v_row.outcome := 'next';
+			RETURN NEXT v_row;
+		END IF;
+		v_row.turn := v_turn;
 		v_row.outcome := 'queued';
 		RETURN NEXT v_row;
 		RETURN;
@@ -303,6 +325,7 @@ BEGIN
 	IF v_turn > 1 THEN
 		RETURN QUERY SELECT h.* FROM parley.history(p_user, v_id, v_turn, v_tokens, p_history_messages, p_history_tokens) h;
 	END IF;
+	v_row.turn := v_turn;
 	v_row.outcome := 'begun';
 	v_row.run := 1;
 	v_row.fence := 1;
@@ -323,45 +346,24 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.turn_begin IS
-    'Stores the user''s message and its turn, and reads the history that goes to the model, oldest first; the last row is the new message and says what concerns the whole turn. outcome: begun; queued (it waits behind another); known (p_key led to this turn before); mismatch (p_key was bound by another request: p_hash differs); busy (p_on_busy is reject; turn says which is live); queue_full; rate_limited (the user has p_max_turns in flight); not_found. p_again: the fate of an earlier call with the same p_message is not known; it is found out. Unknown p_zone: 22023. PF003: say it again.';
+    'Stores the user''s message and its turn (or, where p_yes says that it is nothing but a yes or a no and exactly one call waits for that, decides it: then that turn is begun again), and reads the history that goes to the model, oldest first; the last row is the new message and says what concerns the whole turn. outcome: begun; queued (it waits behind another; if that one waited for a yes or no, which this message was not, it has been told no and a row before, with outcome next, gives it to the caller); known (p_key led to this turn before); mismatch (p_key was bound by another request: p_hash differs); busy (p_on_busy is reject; turn says which is live); queue_full; rate_limited (the user has p_max_turns in flight); not_found. p_again: the fate of an earlier call with the same p_message is not known; it is found out. Unknown p_zone: 22023. PF003: say it again.';
 
 CREATE OR REPLACE FUNCTION parley.turn_place(p_user text, p_conversation uuid, p_turn int, p_tokens int, p_zone text,
-    p_now timestamptz, p_deadline_ms int, p_on_busy text, p_max_queued int, OUT outcome text, OUT turn int)
+    p_now timestamptz, p_deadline_ms int, p_on_busy text, p_max_queued int, p_yes boolean, p_message uuid, p_content text,
+    OUT outcome text, OUT turn int, OUT run int, OUT fence bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-	v_state text;
+	v_live parley.turns;
 BEGIN
 	LOOP
 		-- Locked, so that it cannot end without seeing who waits behind it.
-		SELECT t.turn, t.state INTO turn, v_state
+		SELECT t.* INTO v_live
 		  FROM parley.turns t
 		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation
 		   AND t.state IN ('running', 'approval_required')
 		   FOR UPDATE;
-		IF FOUND THEN
-			IF p_on_busy = 'reject' THEN
-				outcome := 'busy';
-				RETURN;
-			ELSIF p_on_busy = 'interrupt' THEN
-				UPDATE parley.turns t SET state = 'cancelled', ended_at = p_now
-				 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'queued';
-				UPDATE parley.turns t SET cancel_requested_at = coalesce(t.cancel_requested_at, p_now)
-				 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = turn_place.turn;
-			ELSIF p_max_queued <= (SELECT count(*) FROM parley.turns t
-			    WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'queued') THEN
-				outcome := 'queue_full';
-				RETURN;
-			END IF;
-			-- One that waits for a yes or no has no worker that could be told.
-			IF NOT (p_on_busy = 'interrupt' AND v_state = 'approval_required') THEN
-				INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline)
-				VALUES (p_user, p_conversation, p_turn, 'queued', p_tokens, p_zone, p_now, 'infinity');
-				outcome := 'queued';
-				RETURN;
-			END IF;
-			PERFORM parley.turn_cancel_waiting(p_user, p_conversation, turn);
-		END IF;
+		EXIT WHEN FOUND;
 		INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline)
 		VALUES (p_user, p_conversation, p_turn, 'running', p_tokens, p_zone, p_now,
 		    p_now + p_deadline_ms * interval '1 millisecond')
@@ -371,10 +373,84 @@ BEGIN
 			RETURN;
 		END IF;
 	END LOOP;
+
+	turn := v_live.turn;
+	IF v_live.state = 'approval_required' AND p_yes IS NOT NULL
+	   AND parley.turn_word(v_live, p_yes, p_message, p_content) THEN
+		outcome := 'decided';
+		SELECT r.run, r.fence INTO run, fence FROM parley.turn_resume(p_user, p_conversation, turn) r;
+		RETURN;
+	END IF;
+	IF p_on_busy = 'reject' AND v_live.state = 'running' THEN
+		outcome := 'busy';
+		RETURN;
+	END IF;
+	IF p_on_busy = 'interrupt' THEN
+		UPDATE parley.turns t SET state = 'cancelled', ended_at = p_now
+		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'queued';
+		UPDATE parley.turns t SET cancel_requested_at = coalesce(t.cancel_requested_at, p_now)
+		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = v_live.turn;
+	ELSIF p_max_queued <= (SELECT count(*) FROM parley.turns t
+	    WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'queued') THEN
+		outcome := 'queue_full';
+		RETURN;
+	END IF;
+	IF v_live.state = 'approval_required' AND p_on_busy = 'interrupt' THEN
+		-- It has no worker that could be told.
+		PERFORM parley.turn_cancel_waiting(p_user, p_conversation, turn, NULL);
+		INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline)
+		VALUES (p_user, p_conversation, p_turn, 'running', p_tokens, p_zone, p_now,
+		    p_now + p_deadline_ms * interval '1 millisecond');
+		outcome := 'begun';
+		RETURN;
+	ELSIF v_live.state = 'approval_required' THEN
+		PERFORM parley.turn_deny(p_user, p_conversation, turn, v_live.run, NULL,
+		    'The user did not say yes to this call but went on to something else. It was not carried out.');
+		SELECT r.run, r.fence INTO run, fence FROM parley.turn_resume(p_user, p_conversation, turn) r;
+	END IF;
+	INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline)
+	VALUES (p_user, p_conversation, p_turn, 'queued', p_tokens, p_zone, p_now, 'infinity');
+	outcome := 'queued';
 END
 $$;
 COMMENT ON FUNCTION parley.turn_place IS
-    'Where a new turn goes when another is live: queued behind it, or refused (busy, queue_full, with the live turn); or begun after all, as the other has just ended. Called under the lock of the conversation.';
+    'Where a new turn goes when another is live: queued behind it, or refused (busy, queue_full, with the live turn); or begun after all, as the other has just ended. One that waits for the user is told no and goes on before it (run and fence: the caller is to run it), unless the message is the yes or no itself: decided. Called under the lock of the conversation.';
+
+CREATE OR REPLACE FUNCTION parley.turn_word(p_turn parley.turns, p_yes boolean, p_message uuid, p_content text)
+RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_ids uuid[];
+BEGIN
+	v_ids := ARRAY(SELECT c.id FROM parley.tool_calls c
+	                WHERE c.user_id = p_turn.user_id AND c.conversation_id = p_turn.conversation_id
+	                  AND c.turn = p_turn.turn AND c.run = p_turn.run
+	                  AND c.approval = 'waiting' AND c.expires_at > clock_timestamp() LIMIT 2);
+	IF cardinality(v_ids) <> 1 THEN
+		RETURN false;
+	END IF;
+	INSERT INTO parley.messages (user_id, conversation_id, turn, run, idx, id, role, content, created_at)
+	SELECT p_turn.user_id, p_turn.conversation_id, p_turn.turn, p_turn.run, max(m.idx) + 1, p_message, 'user', p_content,
+	       clock_timestamp()
+	  FROM parley.messages m
+	 WHERE m.user_id = p_turn.user_id AND m.conversation_id = p_turn.conversation_id
+	   AND m.turn = p_turn.turn AND m.run = p_turn.run;
+	UPDATE parley.turns t
+	   SET messages = t.messages + 1, tokens = t.tokens + octet_length(p_content) / 4 + 8
+	 WHERE t.user_id = p_turn.user_id AND t.conversation_id = p_turn.conversation_id AND t.turn = p_turn.turn;
+	IF p_yes THEN
+		UPDATE parley.tool_calls c SET approval = 'approved', decided_at = clock_timestamp()
+		 WHERE c.user_id = p_turn.user_id AND c.conversation_id = p_turn.conversation_id
+		   AND c.turn = p_turn.turn AND c.run = p_turn.run AND c.id = v_ids[1];
+	ELSE
+		PERFORM parley.turn_deny(p_turn.user_id, p_turn.conversation_id, p_turn.turn, p_turn.run, v_ids,
+		    'The user said no to this call. It was not carried out.');
+	END IF;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION parley.turn_word IS
+    'A message that is nothing but a yes or a no decides the one call that waits, and is a message of that turn; false: none waits, or more than one.';
 
 CREATE OR REPLACE FUNCTION parley.holds(p_keys text[], p_now timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql STABLE AS $$
@@ -393,6 +469,7 @@ BEGIN
 	RETURN (SELECT json_agg(json_build_object('id', c.id, 'call_id', c.call_id, 'tool_name', c.tool_name,
 	                   'parameters', c.parameters::text, 'broken', c.broken, 'result', c.result::text,
 	                   'is_error', c.is_error, 'started', c.started_at IS NOT NULL,
+	                   'approval', c.approval, 'question', c.question, 'expires_at', parley.utc(c.expires_at),
 	                   'executed_at', parley.utc(c.executed_at), 'duration_ms', c.duration_ms) ORDER BY c.pos)
 	          FROM parley.tool_calls c
 	         WHERE c.user_id = p_user AND c.conversation_id = p_conversation
@@ -441,15 +518,16 @@ BEGIN
 	VALUES (p_user, p_conversation, p_turn, p_run, p_idx, p_id, 'assistant', p_content, p_raw, p_source, p_model,
 	    v_calls, v_now);
 	INSERT INTO parley.tool_calls (user_id, conversation_id, turn, run, idx, pos, id, call_id, tool_name,
-	    parameters, broken)
+	    parameters, broken, approval)
 	SELECT p_user, p_conversation, p_turn, p_run, p_idx, c.place - 1, (c.call ->> 'id')::uuid, c.call ->> 'call_id',
-	       c.call ->> 'tool_name', c.call -> 'parameters', c.call ->> 'broken'
+	       c.call ->> 'tool_name', c.call -> 'parameters', c.call ->> 'broken',
+	       CASE WHEN (c.call ->> 'confirm')::boolean THEN 'needed' END
 	  FROM json_array_elements(p_calls) WITH ORDINALITY c (call, place);
 	RETURN parley.utc(v_now);
 END
 $$;
 COMMENT ON FUNCTION parley.turn_step IS
-    'Commits an assistant message with its calls [{id,call_id,tool_name,parameters,broken}], before any of them runs; returns created_at. Saying it again is harmless. Impossible while a call of the step before lacks its result (55000).';
+    'Commits an assistant message with its calls [{id,call_id,tool_name,parameters,broken,confirm}], before any of them runs; returns created_at. Saying it again is harmless. Impossible while a call of the step before lacks its result (55000).';
 
 CREATE OR REPLACE FUNCTION parley.step_again(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_id uuid) RETURNS text
@@ -626,6 +704,12 @@ DECLARE
 	v_turn parley.turns;
 	v_row parley.turn_row;
 BEGIN
+	IF EXISTS (SELECT FROM parley.turns t
+	            WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
+	              AND t.fence = p_fence AND t.state = 'approval_required') THEN
+		RETURN NEXT parley.turn_expire(p_user, p_conversation, p_turn, p_fence, p_take, p_deadline_ms);
+		RETURN;
+	END IF;
 	-- What is locked is being renewed, taken or ended: then there is nothing to do.
 	SELECT l.* INTO v_live FROM parley.live l
 	 WHERE l.user_id = p_user AND l.conversation_id = p_conversation AND l.turn = p_turn
@@ -673,7 +757,37 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.turn_take IS
-    'Takes over a turn whose lease has expired or was given up; waits for no lock. Outcome: begun, with the rows of turn_load and a new fence; gone (somebody else has it, or it has ended); ended (it was to be cancelled, or p_max_attempts workers have died of it; turn, run and fence are those of the next, when it is the caller''s).';
+    'Takes over a turn whose lease has expired or was given up; waits for no lock. Outcome: begun, with the rows of turn_load and a new fence; gone (somebody else has it, or it has ended); ended (it was to be cancelled, or p_max_attempts workers have died of it, or its question has expired; turn, run and fence are those of the next, when it is the caller''s).';
+
+CREATE OR REPLACE FUNCTION parley.turn_expire(p_user text, p_conversation uuid, p_turn int, p_fence bigint,
+    p_take boolean, p_deadline_ms int) RETURNS parley.turn_row
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_now timestamptz := clock_timestamp();
+	v_row parley.turn_row;
+BEGIN
+	v_row.outcome := 'gone';
+	-- Whoever has it is perhaps just deciding.
+	PERFORM FROM parley.conversations c
+	  WHERE c.user_id = p_user AND c.id = p_conversation FOR UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN v_row;
+	END IF;
+	PERFORM FROM parley.turns t
+	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
+	    AND t.fence = p_fence AND t.state = 'approval_required' AND t.expires_at < v_now FOR UPDATE;
+	IF FOUND THEN
+		PERFORM parley.turn_cancel_waiting(p_user, p_conversation, p_turn, 'approval_expired');
+		v_row.outcome := 'ended';
+		v_row.conversation_id := p_conversation;
+		SELECT n.turn, n.run, n.fence INTO v_row.turn, v_row.run, v_row.fence
+		  FROM parley.turn_next(p_user, p_conversation, v_now, p_take, p_deadline_ms) n;
+	END IF;
+	RETURN v_row;
+END
+$$;
+COMMENT ON FUNCTION parley.turn_expire IS
+    'Ends a turn whose question nobody has answered in time; part of turn_take. Outcome: ended, or gone.';
 
 CREATE OR REPLACE FUNCTION parley.turn_abandon(p_turn parley.turns, p_live parley.live, p_take boolean, p_deadline_ms int)
 RETURNS TABLE (ended_at text, next_turn int, next_run int, next_fence bigint)
@@ -681,13 +795,16 @@ LANGUAGE plpgsql AS $$
 DECLARE
 	v_cancelled boolean := p_turn.cancel_requested_at IS NOT NULL;
 	-- What was said of the step that never ended is kept.
-	v_said boolean := p_live.partial <> '' AND p_live.idx = p_turn.steps + 1;
+	v_idx int := (SELECT max(m.idx) + 1 FROM parley.messages m
+	               WHERE m.user_id = p_turn.user_id AND m.conversation_id = p_turn.conversation_id
+	                 AND m.turn = p_turn.turn AND m.run = p_turn.run);
+	v_said boolean := p_live.partial <> '' AND p_live.idx = v_idx;
 BEGIN
 	RETURN QUERY SELECT e.* FROM parley.turn_end(p_turn.user_id, p_turn.conversation_id, p_turn.turn, p_turn.run, p_turn.fence,
 	    CASE WHEN v_cancelled THEN 'cancelled' ELSE 'failed' END,
 	    CASE WHEN NOT v_cancelled THEN 'turn_abandoned' END,
 	    CASE WHEN NOT v_cancelled THEN 'The work on this message was interrupted again and again. Try again.' END,
-	    p_turn.steps + 1, CASE WHEN v_said THEN gen_random_uuid() END, p_live.partial, NULL, NULL, true,
+	    v_idx, CASE WHEN v_said THEN gen_random_uuid() END, p_live.partial, NULL, NULL, true,
 	    p_turn.model, p_turn.input_tokens, p_turn.output_tokens, p_turn.timings, p_take, p_deadline_ms) e;
 END
 $$;
@@ -700,6 +817,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
 BEGIN
+	PERFORM FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_conversation FOR UPDATE;
 	SELECT t.state INTO outcome FROM parley.turns t
 	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn FOR UPDATE;
 	IF NOT FOUND THEN
@@ -712,7 +830,7 @@ BEGIN
 		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
 		outcome := 'cancelled';
 	ELSIF outcome = 'approval_required' THEN
-		PERFORM parley.turn_cancel_waiting(p_user, p_conversation, p_turn);
+		PERFORM parley.turn_cancel_waiting(p_user, p_conversation, p_turn, NULL);
 		SELECT n.turn, n.run, n.fence INTO next_turn, next_run, next_fence
 		  FROM parley.turn_next(p_user, p_conversation, clock_timestamp(), p_take, p_deadline_ms) n;
 		outcome := 'cancelled';
@@ -725,17 +843,21 @@ $$;
 COMMENT ON FUNCTION parley.turn_cancel IS
     'The user wants a turn to stop. outcome: running (its worker will be told by its pulse), cancelled (it had none), ended (nothing was to be stopped), not_found. next_…: the next queued turn, which is the caller''s now.';
 
-CREATE OR REPLACE FUNCTION parley.turn_cancel_waiting(p_user text, p_conversation uuid, p_turn int) RETURNS void
+CREATE OR REPLACE FUNCTION parley.turn_cancel_waiting(p_user text, p_conversation uuid, p_turn int, p_error_code text)
+RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM parley.calls_close(p_user, p_conversation, p_turn, t.run)
 	   FROM parley.turns t
 	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
-	UPDATE parley.turns t SET state = 'cancelled', open_calls = 0, ended_at = clock_timestamp()
+	UPDATE parley.turns t
+	   SET state = 'cancelled', open_calls = 0, ended_at = clock_timestamp(), asked_at = NULL, expires_at = NULL,
+	       error_code = p_error_code,
+	       sentence = CASE p_error_code WHEN 'approval_expired' THEN 'The question was not answered in time.' END
 	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn AND t.state = 'approval_required';
 END
 $$;
-COMMENT ON FUNCTION parley.turn_cancel_waiting IS 'Cancels a turn that waits for a yes or no.';
+COMMENT ON FUNCTION parley.turn_cancel_waiting IS 'Cancels a turn that waits for a yes or no: the user wants that (p_error_code NULL), or the question has expired (approval_expired).';
 
 CREATE OR REPLACE FUNCTION parley.turn_retry(p_user text, p_conversation uuid, p_turn int, p_key text, p_hash text,
     p_holds text[], p_history_messages int, p_history_tokens int, p_deadline_ms int, p_max_turns int)
@@ -909,10 +1031,17 @@ BEGIN
 	                  AND t.fence = l.fence AND t.state = 'running')
 	 ORDER BY l.lease_until
 	 LIMIT p_max;
+	IF p_orphans THEN
+		RETURN QUERY
+		SELECT t.user_id, t.conversation_id, t.turn, t.fence
+		  FROM parley.turns t
+		 WHERE t.state = 'approval_required' AND t.expires_at < v_now
+		 LIMIT p_max;
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION parley.turns_expired IS
-    'Running turns of anybody whose lease has expired or was given up. p_orphans: those without any lease get one first.';
+    'Running turns of anybody whose lease has expired or was given up. p_orphans: those without any lease get one first; and those come as well whose question to the user has expired.';
 
 -- These two belong to the role that may look across users, and to no other right.
 GRANT CREATE ON SCHEMA parley TO parley_pulse;

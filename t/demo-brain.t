@@ -50,6 +50,7 @@ sub say_to {
 			$out = substr $out, 0, $c->{cut} if $c->{cut};
 			push @$m, { role => 'tool', tool_call_id => $call->{id}, content => $out };
 		}
+		push @$m, { role => 'user', content => $c->{word} } if $c->{word} && $said->{tool_calls}[0]{function}{name} eq 'delete_task';
 	}
 	die "$text: no answer after ten steps";
 }
@@ -232,8 +233,7 @@ subtest 'several match' => sub {
 	}
 	my $c = with_tasks('Buy milk', 'Milk the cow');
 	say_to($c, 'delete milk');
-	is say_to($c, '2'), 'Do you want me to delete "Buy milk"?', 'a choice to delete asks on';
-	is say_to($c, 'yes'), q{I've deleted "Buy milk".}, '... then deletes';
+	is say_to($c, '2'), q{I've deleted "Buy milk".}, 'a choice to delete';
 	$c = with_tasks('Buy milk', 'Milk the cow');
 	like say_to($c, 'rename milk to Buy oat milk'), qr/Which one should I rename to "Buy oat milk"\?/, 'rename';
 	is say_to($c, 'buy milk'), q{I've renamed "Buy milk" to "Buy oat milk".}, '... by title';
@@ -267,39 +267,38 @@ subtest 'renaming' => sub {
 };
 
 subtest 'deleting' => sub {
-	for my $yes ('yes', 'Yes, delete it', 'yes please', 'ok', 'Sure!', 'go ahead', 'y', 'do it') {
+	for my $text ('remove buy milk', 'delete the task "buy milk"', 'please remove buy milk from my list', 'delete task 1',
+	    'get rid of buy milk', 'Delete Buy Milk!') {
 		my $c = with_tasks('Buy milk', 'Call Bob');
-		is say_to($c, 'delete buy milk'), 'Do you want me to delete "Buy milk"?', 'asks first';
-		is calls($c), 'list_tasks', '... and deletes nothing yet';
-		is say_to($c, $yes), q{I've deleted "Buy milk".}, "... \"$yes\"";
+		is say_to($c, $text), q{I've deleted "Buy milk".}, "\"$text\"";
+		is calls($c), 'list_tasks delete_task', '... at once: whoever runs the tools asks';
 		is titles($c), 'Call Bob', '... that one';
 	}
 	my $c = with_tasks('Buy milk', 'Call Bob');
-	for my $text ('remove buy milk', 'delete the task "buy milk"', 'please remove buy milk from my list', 'delete task 1', 'get rid of buy milk') {
-		is say_to($c, $text), 'Do you want me to delete "Buy milk"?', "\"$text\"";
-		like say_to($c, 'no'), qr/kept/, '... no';
-	}
-	say_to($c, 'delete buy milk');
-	like say_to($c, 'purple'), qr/yes or no.*\nDo you want me to delete "Buy milk"\?/s, 'neither yes nor no';
-	is say_to($c, 'yes'), q{I've deleted "Buy milk".}, '... and then yes';
+	$c->{fail}{delete_task} = 'The user said no to this call. It was not carried out.';
+	is say_to($c, 'delete buy milk'), q{All right, I've kept "Buy milk".}, 'a no comes as the result';
+	is say_to($c, 'delete buy milk and then show my tasks') =~ s/\n\d.*//rs,
+	    qq{All right, I've kept "Buy milk".\nYou have 2 tasks:}, '... the rest goes on';
+	is say_to($c, 'delete all tasks'), "I've kept:\n• Call Bob\n• Buy milk", '... for several';
 	like say_to($c, 'yes'), qr/offline demo/, 'a yes without a question';
 	like say_to($c, 'delete task 77'), qr/couldn't find a task with the number 77/, 'no such number';
 
 	$c = with_tasks('A', 'B', 'C');
 	$_->{status} = 'completed' for @{ $c->{tasks} }[0, 2];
-	is say_to($c, 'delete all completed tasks'), "Do you want me to delete these 2 tasks?\n• C (done)\n• A (done)", 'several';
-	like say_to($c, 'yes'), qr/^I've deleted these tasks:/, '... yes';
+	is say_to($c, 'delete all completed tasks'), "I've deleted these tasks:\n• C (done)\n• A (done)", 'several';
+	is calls($c), 'list_tasks delete_task delete_task', '... side by side';
 	is titles($c), 'B', '... those';
 
 	$c = with_tasks('Same', 'Same', 'Same');
 	like say_to($c, 'delete same'), qr/1\. Same\n2\. Same\n3\. Same/, 'equal titles';
-	is say_to($c, '2'), 'Do you want me to delete "Same" (number 2 of 3 with this title)?', '... are told apart';
-	say_to($c, 'yes');
+	is say_to($c, '2'), q{I've deleted "Same".}, '... chosen from the list';
 	is_deeply [map { $_->{id} } @{ $c->{tasks} }], [3, 1], '... and the right one goes';
-	$c = with_tasks('Do you want me to delete "B"?', 'B');
-	say_to($c, 'show my tasks');
-	say_to($c, 'yes');
-	is titles($c), 'B|Do you want me to delete "B"?', 'a title is no question';
+
+	# A word behind a tool's result belongs to the message before: whoever runs the tools asked, and stored the answer.
+	$c = with_tasks('Buy milk', 'Call Bob');
+	$c->{word} = 'yes';
+	is say_to($c, 'delete buy milk'), q{I've deleted "Buy milk".}, 'a word in the middle of a turn';
+	is titles($c), 'Call Bob', '... is no message of its own';
 };
 
 subtest 'several steps' => sub {
@@ -311,8 +310,7 @@ subtest 'several steps' => sub {
 	say_to($c, "add task C and mark a as done");
 	is titles($c), 'C|B|A*|Buy milk*', 'and';
 	my $said = say_to($c, 'complete b, then delete c and then show my tasks');
-	is $said, qq{I've marked "B" as done.\nDo you want me to delete "C"?\n(Not done yet: "show my tasks".)}, 'a question in the middle';
-	is say_to($c, 'yes'), qq{I've deleted "C".\nYou have 3 tasks:\n1. B (done)\n2. A (done)\n3. Buy milk (done)}, '... and the rest after it';
+	is $said, qq{I've marked "B" as done.\nI've deleted "C".\nYou have 3 tasks:\n1. B (done)\n2. A (done)\n3. Buy milk (done)}, 'three at once';
 	$said = say_to($c, 'add task D and then complete task 99 and then show my tasks');
 	like $said, qr/^I've added "D"\.\nI couldn't find a task with the number 99.*\(Not done yet: "show my tasks"\.\)$/s, 'partial success';
 	is titles($c), 'D|B*|A*|Buy milk*', '... is kept';

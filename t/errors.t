@@ -185,7 +185,7 @@ subtest 'fields' => sub {
 	    ['upper case', 'REJECT'];
 	$bad->("return: $_->[0]", return => return => $_->[1]) for ['unknown', 'all'], ['true', JSON::XS::true];
 	$bad->("time_zone: $_->[0]", time_zone => time_zone => $_->[1]) for ['a number', 1], ['unknown', 'Nowhere/City'];
-	$bad->('approvals', approvals => approvals => { $nobody => JSON::XS::true });
+	$bad->('approvals', approvals => approvals => { nobody => JSON::XS::true });
 	is turns(), $before, 'nothing was stored';
 
 	for (['2,000 characters', 'x' x 2000], ['2,000 emoji', '😀' x 2000], ['2,000 after trimming', ' ' x 500 . 'ü' x 2000 . "\n" x 500],

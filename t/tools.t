@@ -248,8 +248,6 @@ subtest 'each error sentence of the task tools' => sub {
 			[$tool => { task_id => 1e30 }, 'task_id is out of range.'],
 		) } qw(update_task complete_task delete_task)),
 		[complete_task => { task_id => 999 }, 'There is no task 999.'],
-		[delete_task => { task_id => 999 }, 'There is no task 999.'],
-		[delete_task => { task_id => -1 }, 'There is no task -1.'],
 		[update_task => { task_id => 999, title => 'x' }, 'There is no task 999.'],
 		[update_task => { task_id => 1 }, 'Nothing to update: give a title or a description.'],
 		[update_task => { task_id => 1, title => ' ' }, 'Title is required.'],

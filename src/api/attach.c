@@ -77,7 +77,7 @@ results_are_there(const struct message *m, int n)
 	if (n > m->ncalls)
 		return false;
 	for (int i = 0; i < n; i++)
-		if (m->calls[i].result == NULL)
+		if (message_call(m, i)->result == NULL)
 			return false;
 	return true;
 }
@@ -110,6 +110,9 @@ stand(const struct place *at, const struct follow *f)
 		return GOES_ON;
 	if (at->run != t->run || !index_is_sane(t, at->index))
 		return ALL_ANEW;
+	/* What the user says is not told. */
+	if (m != NULL && m->role == ROLE_USER)
+		return ALL_ANEW;
 	/* Calls are made when their message is whole. */
 	if (at->calls > 0)
 		return m != NULL && at->calls < 2 * m->ncalls && results_are_there(m, at->calls / 2) &&
@@ -134,21 +137,47 @@ tell_text(struct stream *s, const char *text)
 	}
 }
 
-/* A call is told of when those before it have their results. */
+/* One that the user has to decide on is no call yet; nor what he has approved, while others still wait. */
+static bool
+is_made(const struct message *m, const struct call *c)
+{
+	return c->result != NULL || c->approval == NULL ||
+	    (!call_waits(c) && strcmp(m->turn_state, "approval_required") != 0);
+}
+
+/* A call is told of when those before it have their results; next is the index of the message behind them all. */
 static void
-tell_message(struct stream *s, const struct message *m)
+tell_message(struct stream *s, const struct message *m, int next)
 {
 	tell_text(s, m->content);
 	while (s->at.index == m->index && s->at.calls < 2 * m->ncalls) {
-		const struct call	*c = &m->calls[s->at.calls / 2];
+		const struct call	*c = message_call(m, s->at.calls / 2);
 
+		if (!is_made(m, c))
+			break;
 		if (s->at.calls % 2 == 0)
 			stream_called(s, c);
 		else if (c->result != NULL)
-			stream_returned(s, c, s->at.calls + 1 == 2 * m->ncalls);
+			stream_returned(s, c, s->at.calls + 1 == 2 * m->ncalls ? next : 0);
 		else
 			break;
 	}
+}
+
+void
+attach_before(struct stream *s, const struct message *m, int n)
+{
+	int	 last = n - 1;
+
+	while (last > 0 && m[last].role == ROLE_USER)
+		last--;
+	for (int i = 1; i < last; i++)
+		if (m[i].role == ROLE_ASSISTANT) {
+			stream_reply(s);
+			tell_message(s, &m[i], message_after(m, n, m[i].index));
+		}
+	if (last > 0)
+		tell_text(s, m[last].content);
 }
 
 static void
@@ -160,7 +189,7 @@ tell_turn(struct stream *s, const struct store_turn *t)
 	do {
 		index = s->at.index;
 		if ((m = message_at(t, index)) != NULL)
-			tell_message(s, m);
+			tell_message(s, m, message_after(t->messages, t->nmessages, index));
 	} while (s->at.index != index);
 	if (m == NULL)
 		tell_text(s, partial_at(t, index));

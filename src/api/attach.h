@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 struct follow;
+struct message;
 struct request;
 struct stream;
 
@@ -25,5 +26,11 @@ struct stream;
  * a database that is away is waited for from the first look on.
  */
 int	 attach_run(struct request *, struct stream *, struct follow *, bool accepted);
+
+/*
+ * yields.  For a turn that goes on here after a question: what was said and done in it before, these messages, up to the calls
+ * of its last step.
+ */
+void	 attach_before(struct stream *, const struct message *, int n);
 
 #endif

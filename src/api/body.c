@@ -121,33 +121,84 @@ body_of_turn(const char *conversation_id, int turn, const struct store_turn *t)
 	};
 }
 
-const char *
-body_response(const struct body *body)
+const struct call *
+body_question(const struct body *body, int nth)
 {
-	const struct message	*last = body->nmessages > 0 ? &body->messages[body->nmessages - 1] : NULL;
+	for (int i = 0; i < body->nmessages; i++)
+		for (int j = 0; j < body->messages[i].ncalls; j++) {
+			const struct call	*c = &body->messages[i].calls[j];
 
-	return last != NULL && last->role == ROLE_ASSISTANT ? last->content : "";
+			if (c->approval != NULL && strcmp(c->approval, "waiting") == 0 && nth-- == 0)
+				return c;
+		}
+	return NULL;
+}
+
+void
+body_put_approval(struct buf *b, const struct call *c)
+{
+	jw_open(b, '{');
+	jw_key(b, "id"), jw_string(b, c->id);
+	jw_key(b, "tool_name"), jw_string(b, c->tool_name);
+	jw_key(b, "parameters"), jw_raw(b, c->parameters);
+	jw_key(b, "question"), jw_string(b, c->question);
+	jw_key(b, "expires_at"), jw_string(b, c->expires_at);
+	jw_close(b, '}');
+}
+
+static void
+put_approvals(struct buf *b, const struct body *body)
+{
+	const struct call	*c;
+
+	jw_open(b, '[');
+	for (int i = 0; (c = body_question(body, i)) != NULL; i++)
+		body_put_approval(b, c);
+	jw_close(b, ']');
+}
+
+/* A word of the user's behind it may have been the answer to a question; what he reads is the assistant's. */
+void
+body_put_response(struct buf *b, const struct body *body)
+{
+	const struct call	*c;
+	int			 i = body->nmessages - 1;
+
+	while (i > 0 && body->messages[i].role == ROLE_USER)
+		i--;
+	if (i > 0 && *body->messages[i].content != '\0') {
+		buf_str(b, body->messages[i].content);
+		return;
+	}
+	/* The questions, where the model has said nothing. */
+	for (i = 0; (c = body_question(body, i)) != NULL; i++) {
+		buf_str(b, i > 0 ? "\n" : "");
+		buf_str(b, c->question);
+	}
 }
 
 void
 body_put(struct buf *b, const struct body *body)
 {
+	struct buf	 said = { 0 };
+
+	body_put_response(&said, body);
 	jw_open(b, '{');
 	jw_key(b, "status"), jw_string(b, body->status);
 	jw_key(b, "conversation_id"), jw_string(b, body->conversation_id);
 	jw_key(b, "turn"), jw_int(b, body->turn);
-	jw_key(b, "response"), jw_string(b, body_response(body));
+	jw_key(b, "response"), jw_string(b, buf_text(&said));
 	jw_key(b, "tool_calls");
 	jw_open(b, '[');
 	for (int i = 0; i < body->nmessages; i++)
 		put_calls(b, &body->messages[i]);
 	jw_close(b, ']');
 	jw_key(b, "approvals_required");
-	jw_open(b, '[');
-	jw_close(b, ']');
+	put_approvals(b, body);
 	jw_key(b, "messages"), put_messages(b, body);
 	jw_key(b, "usage"), put_usage(b, body);
 	jw_key(b, "model"), jw_string(b, body->model);
 	jw_key(b, "timestamp"), put_now(b);
 	jw_close(b, '}');
+	buf_free(&said);
 }

@@ -26,9 +26,12 @@ struct body {
 /* A turn as it was read; its texts stay the reader's. */
 struct body body_of_turn(const char *conversation_id, int turn, const struct store_turn *);
 void	 body_put(struct buf *, const struct body *);		/* the whole body of section 2 */
-const char *body_response(const struct body *);			/* what its response says */
+void	 body_put_response(struct buf *, const struct body *);	/* what its response says, as it is */
 void	 body_put_message(struct buf *, const struct message *);	/* M */
 void	 body_put_call(struct buf *, const struct call *);	/* one of tool_calls */
+void	 body_put_approval(struct buf *, const struct call *);	/* one of approvals_required */
+/* The nth call of the turn that waits for a yes or no, from 0; NULL: there are no more. */
+const struct call *body_question(const struct body *, int nth);
 
 /* The contract's status for a turn's state. */
 const char *body_status(const char *state);

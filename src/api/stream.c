@@ -141,13 +141,13 @@ stream_called(struct stream *s, const struct call *c)
 }
 
 void
-stream_returned(struct stream *s, const struct call *c, bool last)
+stream_returned(struct stream *s, const struct call *c, int next)
 {
 	struct buf	 b = { 0 };
 
 	s->at.calls++;
-	if (last)
-		place_begin(&s->at, s->at.run, s->at.index + 1);
+	if (next > 0)
+		place_begin(&s->at, s->at.run, next);
 	jw_open(&b, '{');
 	jw_key(&b, "id"), jw_string(&b, c->id);
 	jw_key(&b, "result"), jw_raw(&b, c->result);
@@ -168,20 +168,43 @@ stream_reset(struct stream *s, int run, int index)
 }
 
 void
-stream_done(struct stream *s, const char *body, const char *response)
+stream_settle(struct stream *s, const char *response)
 {
-	struct buf	 b = { 0 };
-	size_t		 n = strlen(response);
+	size_t	 n = strlen(response);
+	int	 calls;
 
 	stream_reply(s);
+	calls = s->at.calls;
 	/* Behind a result nothing has been said yet. */
-	if (s->at.calls > 1)
-		place_begin(&s->at, s->at.run, s->at.index + 1);
-	if (s->at.bytes != n || !place_fits(&s->at, response, n)) {
-		stream_reset(s, s->at.run, s->at.index);
-		if (n > 0)
-			stream_delta(s, response, n);
+	if (calls > 1 ? n == 0 : s->at.bytes == n && place_fits(&s->at, response, n))
+		return;
+	if (calls > 1 || s->at.bytes > 0) {
+		struct buf	 b = { 0 };
+
+		/* The other calls of the message are still to come: whoever comes back goes on with them. */
+		place_begin(&s->at, s->at.run, s->at.index);
+		s->at.calls = calls;
+		buf_str(&b, "{}");
+		stream_event(s, "reset", &b);
 	}
+	if (n > 0)
+		stream_delta(s, response, n);
+}
+
+void
+stream_approval(struct stream *s, const struct call *c)
+{
+	struct buf	 b = { 0 };
+
+	body_put_approval(&b, c);
+	stream_event(s, "approval", &b);
+}
+
+void
+stream_done(struct stream *s, const char *body)
+{
+	struct buf	 b = { 0 };
+
 	buf_str(&b, body);
 	stream_event(s, "done", &b);
 	fcgi_finish(s->req->fcgi);

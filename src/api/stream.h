@@ -35,14 +35,17 @@ void	 stream_queued(struct stream *, int position);		/* only when it has changed
 void	 stream_reply(struct stream *);		/* what comes now is the reply, if it was not before */
 void	 stream_delta(struct stream *, const char *, size_t);
 void	 stream_called(struct stream *, const struct call *);
-void	 stream_returned(struct stream *, const struct call *, bool last);	/* last: of its message */
+/* next: the index of the message that comes now, when it was the last call of its own; else 0. */
+void	 stream_returned(struct stream *, const struct call *, int next);
 /* What was said since the last result is void; run and index are of the message that is said now. */
 void	 stream_reset(struct stream *, int run, int index);
 /*
- * The end.  What was said since the last result is made to be the response, should it be another: a turn that was stopped
- * between two steps has the text of the one before.
+ * At the end: what was said since the last result is made to be the response, should it be another.  A turn that was stopped
+ * between two steps has the text of the one before, and a question where the model said nothing is the response.
  */
-void	 stream_done(struct stream *, const char *body, const char *response);
+void	 stream_settle(struct stream *, const char *response);
+void	 stream_approval(struct stream *, const struct call *);	/* no progress: it is asked again whenever somebody attaches */
+void	 stream_done(struct stream *, const char *body);
 void	 stream_error(struct stream *);		/* the job's failure */
 void	 stream_close(struct stream *);		/* without either: the client may attach again */
 

@@ -22,6 +22,7 @@ static int	 follow_head(struct tell *);
 static int	 follow_stream(struct tell *, bool accepted);
 static int	 follow_whole(struct tell *);
 static int	 tell_now(struct tell *);
+static void	 tell_done(struct tell *, const struct body *, const char *json);
 static int	 tell_body(struct tell *, struct body *);
 static void	 begun(void *, const struct turn *);
 static void	 delta(void *, const struct turn *, const char *, size_t);
@@ -130,7 +131,7 @@ stored_otherwise(struct tell *t)
 	int			 n;
 	const struct message	*m = turn_messages(&t->turn, &n);
 
-	if (m[n - 1].ncalls == 0 || m[n - 1].calls[m[n - 1].ncalls - 1].result != NULL)
+	if (strcmp(t->turn.state, "approval_required") == 0 || m[n - 1].ncalls == 0 || m[n - 1].calls[m[n - 1].ncalls - 1].result != NULL)
 		return false;
 	/* That it was stopped is past. */
 	t->req->job.stop = JOB_RUNS;
@@ -169,12 +170,16 @@ begun(void *arg, const struct turn *turn)
 {
 	struct tell	*t = arg;
 	struct job	*job = &t->req->job;
+	const struct message	*m;
 	int		 n;
 
 	if (t->stream_wanted) {
 		stream_open(&t->stream, t->req);
+		/* The message that has just come: also where it is a yes or no in the middle of a turn. */
+		m = turn_messages(turn, &n);
 		stream_turn(&t->stream, turn->key.conversation_id, turn->key.turn, turn->key.run,
-		    turn_messages(turn, &n)->id);
+		    m[m[n - 1].role == ROLE_USER ? n - 1 : 0].id);
+		attach_before(&t->stream, m, n);
 	} else
 		wait_join(&t->waiter, job, patience(job), accept_mine, t);
 }
@@ -205,9 +210,14 @@ returned(void *arg, const struct turn *turn, const struct call *call)
 	struct tell		*t = arg;
 	int			 n;
 	const struct message	*m = turn_messages(turn, &n);
+	int			 index = t->stream.at.index;
+	bool			 last;
 
-	if (t->req->streaming)
-		stream_returned(&t->stream, call, t->stream.at.calls + 1 == 2 * m[n - 1].ncalls);
+	if (!t->req->streaming)
+		return;
+	/* A message's index is its place in the turn. */
+	last = index < n && t->stream.at.calls + 1 == 2 * m[index].ncalls;
+	stream_returned(&t->stream, call, last ? message_after(m, n, index) : 0);
 }
 
 /* -- a turn of somebody else -- */
@@ -344,6 +354,20 @@ read_page(struct tell *t, const char **page)
 	return 0;
 }
 
+static void
+tell_done(struct tell *t, const struct body *body, const char *json)
+{
+	struct buf		 said = { 0 };
+	const struct call	*c;
+
+	body_put_response(&said, body);
+	stream_settle(&t->stream, buf_text(&said));
+	for (int i = 0; (c = body_question(body, i)) != NULL; i++)
+		stream_approval(&t->stream, c);
+	stream_done(&t->stream, json);
+	buf_free(&said);
+}
+
 static int
 tell_body(struct tell *t, struct body *body)
 {
@@ -357,7 +381,7 @@ tell_body(struct tell *t, struct body *body)
 		job_forgive(&r->job);	/* the turn is over all the same: its own messages then */
 	body_put(&b, body);
 	if (r->streaming)
-		stream_done(&t->stream, b.p, body_response(body));
+		tell_done(t, body, b.p);
 	else
 		request_reply(r, 200, b.p);
 	buf_free(&b);

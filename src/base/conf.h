@@ -116,6 +116,11 @@ struct conf {
 	struct conf_mcp	*mcp;		/* by name */
 	int		 nmcp;
 
+	/* [approvals] */
+	int64_t		 approvals_expire;	/* ms that a question waits for the user, 24 h */
+	const char	*approvals_yes;		/* list of words, beside those built in */
+	const char	*approvals_no;
+
 	/* [client] */
 	int64_t		 client_max_wait;	/* ms, 110 s */
 	int64_t		 client_write_timeout;	/* ms, 30 s */

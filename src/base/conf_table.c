@@ -99,6 +99,10 @@ const struct conf_key	 conf_table[] = {
 	{ "mcp", "refresh", CONF_MS, AT_MCP(refresh), "5 min", 100, DAY },
 	{ "mcp", "ca_file", CONF_PATH, AT_MCP(ca_file) },
 
+	{ "approvals", "expire", CONF_MS, AT(approvals_expire), "24 h", SECOND, 30 * DAY },
+	{ "approvals", "yes", CONF_LIST, AT(approvals_yes) },
+	{ "approvals", "no", CONF_LIST, AT(approvals_no) },
+
 	{ "client", "max_wait", CONF_MS, AT(client_max_wait), "110 s", 10, DAY },
 	{ "client", "write_timeout", CONF_MS, AT(client_write_timeout), "30 s", 10, HOUR },
 	{ "client", "read_timeout", CONF_MS, AT(client_read_timeout), "30 s", 10, HOUR },

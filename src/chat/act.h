@@ -2,6 +2,9 @@
  * act -- a step in which the model wants tools: commit what it said, run each
  * call, store each result.
  *
+ * Calls of tools that want the user's yes (tool.h) are not run: when the others have run, the question is stored and the turn
+ * waits for the answer, without a worker.
+ *
  * The assistant message and its calls are committed before any of them runs; the
  * database refuses the next step while a call lacks its result.  Calls run one after another in the
  * model's order.  A call that has its result is not made again; a remote one that was sent by a worker that
@@ -15,7 +18,7 @@ struct answer;
 struct message;
 struct turn;
 
-int	 turn_act(struct turn *);	/* yields; -1: the job has failed */
+int	 turn_act(struct turn *);	/* yields; 1: the turn waits for the user; -1: the job has failed */
 /* yields.  The calls of the turn's last message that have no result yet, when another worker has committed it. */
 int	 turn_act_rest(struct turn *);
 

@@ -58,6 +58,9 @@ rows_calls(struct job *job, const char *text, struct message *m)
 		c->parameters = rows_json(job, json_text_or_null(o, "parameters"));
 		c->broken = json_text_or_null(o, "broken");
 		c->result = rows_json(job, json_text_or_null(o, "result"));
+		c->approval = json_text_or_null(o, "approval");
+		c->question = json_text_or_null(o, "question");
+		c->expires_at = json_text_or_null(o, "expires_at");
 		c->executed_at = json_text_or_null(o, "executed_at");
 		(void)json_get_bool(o, "is_error", &c->is_error);
 		(void)json_get_bool(o, "started", &c->started);

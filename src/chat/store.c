@@ -63,6 +63,7 @@ calls_array(struct job *job, const struct message *m)
 		jw_key(b, "tool_name"), jw_string(b, c->tool_name);
 		jw_key(b, "parameters"), jw_raw(b, c->parameters);
 		jw_key(b, "broken"), jw_string(b, c->broken);
+		jw_key(b, "confirm"), jw_bool(b, c->approval != NULL);
 		jw_close(b, '}');
 	}
 	jw_close(b, ']');
@@ -99,6 +100,45 @@ store_tool_start(struct job *job, const struct turn_key *k, int index, int posit
 		return -1;
 	c->started = true;
 	return call_read(job, &rows, c);
+}
+
+int
+store_ask(struct job *job, const struct turn_key *k, int index, struct call *calls, const int *positions,
+    const char *const *questions, int n)
+{
+	struct buf	*places = buf_new(job->arena), *texts = buf_new(job->arena);
+	struct pg_rows	 rows;
+	int		 waits = 0;
+
+	for (int i = 0; i < n; i++) {
+		const char	*place = pg_num(job, positions[i]);
+
+		rows_array_add(places, place, strlen(place));
+		rows_array_add(texts, questions[i], strlen(questions[i]));
+	}
+	const char	*params[] = {
+		KEY(job, k), pg_num(job, index), rows_array_end(places), rows_array_end(texts),
+		pg_num(job, job->conf->approvals_expire)
+	};
+
+	if (write_turn(job, PG_TURN, job->deadline, &rows,
+	    "SELECT pos, approval, question, expires_at, result, is_error, executed_at, duration_ms"
+	    "  FROM parley.turn_ask($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::int[], $8::text[],"
+	    "       $9::bigint)", params, COUNT(params)) < 0)
+		return -1;
+	for (int i = 0; i < rows.n; i++) {
+		struct call	*c = &calls[pg_int(&rows, i, "pos")];
+
+		c->approval = pg_text(&rows, i, "approval");
+		c->question = pg_text(&rows, i, "question");
+		c->expires_at = pg_text(&rows, i, "expires_at");
+		c->result = rows_json(job, pg_text(&rows, i, "result"));
+		c->is_error = pg_bool(&rows, i, "is_error");
+		c->executed_at = pg_text(&rows, i, "executed_at");
+		c->duration_ms = pg_int(&rows, i, "duration_ms");
+		waits |= c->result == NULL;
+	}
+	return waits;
 }
 
 int

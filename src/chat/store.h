@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "chat/word.h"
 #include "model/message.h"
 
 struct answer;
@@ -40,13 +41,15 @@ struct store_begin {			/* in */
 	const char	*content;
 	const char	*time_zone;	/* checked; NULL: UTC */
 	enum on_busy	 on_busy;
+	enum word	 word;		/* content is nothing but this: it decides when exactly one call waits */
 	const char	*key;		/* Idempotency-Key, NULL: none */
 	const char	*key_hash;	/* of the request that the key is bound to */
 };
 
 enum store_got {
 	STORE_BEGUN,		/* it runs, and is the caller's */
-	STORE_ELSEWHERE,	/* key names the conversation and the turn: it waits, or another runs it, or it has ended */
+	STORE_ELSEWHERE,	/* key names the conversation and the turn: it waits, or another runs it, or it has ended;
+				 * next may be the caller's: one that waited for the user has been told no */
 	STORE_GONE,		/* another has it, or it has ended */
 	STORE_ENDED		/* it was ended here; next may be the caller's */
 };
@@ -81,6 +84,20 @@ int	 store_begin(struct job *, const struct store_begin *, struct store_begun *)
 int	 store_retry(struct job *, const char *conversation_id, int turn, const char *key, const char *key_hash,
 	    struct store_begun *);
 
+/* A decision of the user on a call that waits. */
+struct decision {
+	const char	*call_id;	/* the call's uuid */
+	bool		 yes;
+};
+
+/*
+ * STORE_BEGUN when all calls of the turn are decided now: it goes on, and is the caller's; STORE_ELSEWHERE while some
+ * are missing, or the key was used for this before.  key NULL: none.
+ * Failures: conversation_not_found, not_found (no such question), approval_already_decided, idempotency_mismatch.
+ */
+int	 store_decide(struct job *, const char *conversation_id, const struct decision *, int n, const char *key,
+	    const char *key_hash, struct store_begun *);
+
 /* Makes a turn without a worker the caller's: one that was handed to it (STORE_BEGUN, STORE_GONE), */
 int	 store_load(struct job *, const struct turn_key *, struct store_begun *);
 /* or one whose lease has expired or was given up (STORE_ENDED as well: cancelled, or given up for good). */
@@ -103,8 +120,17 @@ int	 store_cancel(struct job *, const char *conversation_id, int turn, bool take
 int	 store_step(struct job *, const struct turn_key *, struct message *m, const struct answer *);
 
 /*
+ * 1: the turn waits for the user's word on these calls (positions) of message index, and has no worker any more; each comes
+ * with the question to ask when the tool has none of its own.  Fills their approval, question and expires_at; or
+ * the result of one that is not worth a question, as its arguments are wrong.  0: none was, and the turn goes on.
+ */
+int	 store_ask(struct job *, const struct turn_key *, int index, struct call *, const int *positions,
+	    const char *const *questions, int n);
+
+/*
  * Runs a SQL tool: effect, result and fence check are one transaction.  Fills the call's result, is_error, executed_at and
- * duration_ms.  What the tool raises is a result, not a failure.
+ * duration_ms.  What the tool raises is a result, not a failure.  One that
+ * the user has to approve is not run before he has: the database looks.
  */
 int	 store_tool_run(struct job *, const struct turn_key *, int index, int position, struct call *);
 /*

@@ -28,7 +28,7 @@
 static int	 begin_ask(struct job *, const struct store_begin *, bool again, struct pg_rows *);
 static bool	 ask_again(struct job *, const struct pg_rows *, int64_t until, int tries, bool *again);
 static int	 begun_read(struct job *, const struct pg_rows *, const char *user, struct store_begun *);
-static int	 begun_outcome(struct job *, const struct pg_rows *, const char *user, struct store_begun *);
+static int	 begun_outcome(struct job *, const struct pg_rows *, int last, const char *user, struct store_begun *);
 static void	 key_read(const struct pg_rows *, int row, const char *user, struct turn_key *);
 static const char *hold_key(struct job *, const struct conf_model *);
 static const char *holds_array(struct job *);
@@ -57,15 +57,16 @@ static int
 begin_ask(struct job *job, const struct store_begin *in, bool again, struct pg_rows *rows)
 {
 	static const char *const	 on_busy[] = { "queue", "reject", "interrupt" };
+	static const char *const	 words[] = { NULL, "t", "f" };
 	const struct conf		*conf = job->conf;
 
 	return pg_query(job, PG_TURN, rows,
 	    "SELECT " ROWS_BEGUN
 	    "  FROM parley.turn_begin($1::text, $2::uuid, $3::uuid, $4::boolean, $5::uuid, $6::text, $7::text,"
-	    "       $8::text, $9::text, $10::text, $11::boolean, $12::text[], $13::int, $14::int, $15::int,"
-	    "       $16::int, $17::int)",
+	    "       $8::boolean, $9::text, $10::text, $11::text, $12::boolean, $13::text[], $14::int, $15::int,"
+	    "       $16::int, $17::int, $18::int)",
 	    in->user, in->conversation_id, in->new_id, pg_flag(in->create_unknown), in->message_id, in->content,
-	    in->time_zone, on_busy[in->on_busy], in->key, in->key_hash, pg_flag(again), LOAD(job),
+	    in->time_zone, words[in->word], on_busy[in->on_busy], in->key, in->key_hash, pg_flag(again), LOAD(job),
 	    pg_num(job, conf->turn_deadline), pg_num(job, conf->limits_user_turns), pg_num(job, conf->limits_queue));
 }
 
@@ -89,6 +90,19 @@ ask_again(struct job *job, const struct pg_rows *rows, int64_t until, int tries,
 	return job_wait(job, deadline_ms(FATE_PAUSE_MS)) == 0 || job->fail == FAIL_NONE;
 }
 
+/* Without a key of the client's one of our own finds out about an answer that was lost; see 002-lasting.sql. */
+static void
+key_own(struct job *job, const char **key, const char **hash)
+{
+	char	 id[UUID_TEXT];
+
+	if (*key != NULL)
+		return;
+	uuid_new(id);
+	*key = arena_printf(job->arena, " %s", id);
+	*hash = "";
+}
+
 int
 store_retry(struct job *job, const char *conversation_id, int turn, const char *key, const char *key_hash,
     struct store_begun *out)
@@ -96,20 +110,40 @@ store_retry(struct job *job, const char *conversation_id, int turn, const char *
 	int64_t		 until = deadline_ms(FATE_MS);
 	struct pg_rows	 rows;
 	bool		 again = false;
-	char		 id[UUID_TEXT];
 
-	/* Without a key of the client's one of our own finds out about an answer that was lost; see 002-lasting.sql. */
-	if (key == NULL) {
-		uuid_new(id);
-		key = arena_printf(job->arena, " %s", id);
-		key_hash = "";
-	}
+	key_own(job, &key, &key_hash);
 	for (int tries = 0; pg_query(job, PG_TURN, &rows,
 	    "SELECT " ROWS_BEGUN
 	    "  FROM parley.turn_retry($1::text, $2::uuid, $3::int, $4::text, $5::text, $6::text[], $7::int, $8::int,"
 	    "       $9::int, $10::int)",
 	    job->user, conversation_id, pg_num(job, turn), key, key_hash, LOAD(job),
 	    pg_num(job, job->conf->turn_deadline), pg_num(job, job->conf->limits_user_turns)) < 0; tries++)
+		if (!ask_again(job, &rows, until, tries, &again))
+			return -1;
+	return begun_read(job, &rows, job->user, out);
+}
+
+int
+store_decide(struct job *job, const char *conversation_id, const struct decision *d, int n, const char *key,
+    const char *key_hash, struct store_begun *out)
+{
+	struct buf	*ids = buf_new(job->arena), *yes = buf_new(job->arena);
+	int64_t		 until = deadline_ms(FATE_MS);
+	struct pg_rows	 rows;
+	bool		 again = false;
+
+	for (int i = 0; i < n; i++) {
+		rows_array_add(ids, d[i].call_id, strlen(d[i].call_id));
+		rows_array_add(yes, pg_flag(d[i].yes), 1);
+	}
+	key_own(job, &key, &key_hash);
+	rows_array_end(ids);
+	rows_array_end(yes);
+	for (int tries = 0; pg_query(job, PG_TURN, &rows,
+	    "SELECT " ROWS_BEGUN
+	    "  FROM parley.turn_decide($1::text, $2::uuid, $3::uuid[], $4::boolean[], $5::text, $6::text, $7::text[],"
+	    "       $8::int, $9::int)",
+	    job->user, conversation_id, buf_text(ids), buf_text(yes), key, key_hash, LOAD(job)) < 0; tries++)
 		if (!ask_again(job, &rows, until, tries, &again))
 			return -1;
 	return begun_read(job, &rows, job->user, out);
@@ -159,7 +193,7 @@ begun_read(struct job *job, const struct pg_rows *rows, const char *user, struct
 		return 0;
 	}
 	if (strcmp(pg_text(rows, last, "outcome"), "begun") != 0)
-		return begun_outcome(job, rows, user, out);
+		return begun_outcome(job, rows, last, user, out);
 
 	out->got = STORE_BEGUN;
 	key_read(rows, last, user, &out->key);
@@ -185,28 +219,33 @@ begun_read(struct job *job, const struct pg_rows *rows, const char *user, struct
 
 /* One row that says why it is not the caller's. */
 static int
-begun_outcome(struct job *job, const struct pg_rows *rows, const char *user, struct store_begun *out)
+begun_outcome(struct job *job, const struct pg_rows *rows, int last, const char *user, struct store_begun *out)
 {
 	static const struct {
 		const char	*word;
 		enum fail	 fail;
+		const char	*sentence;	/* NULL: that of the failure */
 	} refusals[] = {
-		{ "not_found", FAIL_CONVERSATION_NOT_FOUND },
-		{ "turn_not_found", FAIL_TURN_NOT_FOUND },
-		{ "not_retryable", FAIL_TURN_NOT_RETRYABLE },
-		{ "mismatch", FAIL_IDEMPOTENCY_MISMATCH },
-		{ "rate_limited", FAIL_RATE_LIMITED },
-		{ "queue_full", FAIL_QUEUE_FULL },
-		{ "busy", FAIL_CONVERSATION_BUSY },
+		{ "not_found", FAIL_CONVERSATION_NOT_FOUND, NULL },
+		{ "turn_not_found", FAIL_TURN_NOT_FOUND, NULL },
+		{ "not_retryable", FAIL_TURN_NOT_RETRYABLE, NULL },
+		{ "mismatch", FAIL_IDEMPOTENCY_MISMATCH, NULL },
+		{ "rate_limited", FAIL_RATE_LIMITED, NULL },
+		{ "queue_full", FAIL_QUEUE_FULL, NULL },
+		{ "busy", FAIL_CONVERSATION_BUSY, NULL },
+		{ "unknown_call", FAIL_NOT_FOUND, "There is no question with this id in this conversation." },
+		{ "decided", FAIL_APPROVAL_ALREADY_DECIDED, NULL },
 	};
-	const char	*word = pg_text(rows, 0, "outcome");
+	const char	*word = pg_text(rows, last, "outcome");
 
 	if (strcmp(word, "gone") == 0 || strcmp(word, "ended") == 0) {
 		out->got = *word == 'g' ? STORE_GONE : STORE_ENDED;
 		key_read(rows, 0, user, &out->next);
 		return 0;
 	}
-	key_read(rows, 0, user, &out->key);
+	key_read(rows, last, user, &out->key);
+	if (last > 0)
+		key_read(rows, 0, user, &out->next);
 	if (strcmp(word, "queued") == 0 || strcmp(word, "known") == 0) {
 		out->got = STORE_ELSEWHERE;
 		return 0;
@@ -219,6 +258,8 @@ begun_outcome(struct job *job, const struct pg_rows *rows, const char *user, str
 			memcpy(job->conversation_id, out->key.conversation_id, sizeof job->conversation_id);
 			job->turn = out->key.turn;
 		}
+		if (refusals[i].sentence != NULL)
+			return job_fail(job, refusals[i].fail, "%s", refusals[i].sentence);
 		return job_fail(job, refusals[i].fail, NULL);
 	}
 	job_detail(job, "outcome %s", word);

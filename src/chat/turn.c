@@ -18,11 +18,13 @@
 /* And giving it away, when the worker has no more time. */
 #define TURN_RELEASE_MS	2000
 
-static void	 turn_open(struct turn *, struct store_begun *);
+static int	 turn_prepare(struct turn *);
+static int	 turn_open(struct turn *, int, struct store_begun *);
 static void	 turn_set_earlier(struct turn *, int);
 static int	 turn_talk(struct turn *);
 static int	 turn_ask(struct turn *);
 static int	 turn_finish(struct turn *);
+static int	 turn_wait(struct turn *);
 static int	 turn_fail(struct turn *);
 static int	 turn_lose(struct turn *);
 static void	 turn_log(const struct turn *);
@@ -32,57 +34,68 @@ int
 turn_begin(struct turn *t, const struct store_begin *ask)
 {
 	struct store_begun	 begun;
-	int64_t			 at = now_us();
 
-	/* Taken before anything is stored: a turn without its tools would act the fool. */
-	if ((t->tools = tool_table_take(t->job)) == NULL ||
-	    store_begin(t->job, ask, &begun) < 0)
+	if (turn_prepare(t) < 0)
 		return -1;
-	t->begin_us = now_us() - at;
-	turn_open(t, &begun);
-	return 0;
+	return turn_open(t, store_begin(t->job, ask, &begun), &begun);
+}
+
+int
+turn_decide(struct turn *t, const char *conversation_id, const struct decision *d, int n, const char *key,
+    const char *key_hash)
+{
+	struct store_begun	 begun;
+
+	if (turn_prepare(t) < 0)
+		return -1;
+	return turn_open(t, store_decide(t->job, conversation_id, d, n, key, key_hash, &begun), &begun);
 }
 
 int
 turn_retry(struct turn *t, const char *conversation_id, int turn, const char *key, const char *key_hash)
 {
 	struct store_begun	 begun;
-	int64_t			 at = now_us();
 
-	if ((t->tools = tool_table_take(t->job)) == NULL ||
-	    store_retry(t->job, conversation_id, turn, key, key_hash, &begun) < 0)
+	if (turn_prepare(t) < 0)
 		return -1;
-	t->begin_us = now_us() - at;
-	turn_open(t, &begun);
-	return 0;
+	return turn_open(t, store_retry(t->job, conversation_id, turn, key, key_hash, &begun), &begun);
 }
 
 int
 turn_take(struct turn *t, const struct turn_key *key, bool handed)
 {
 	struct store_begun	 begun;
-	int64_t			 at = now_us();
 
-	if ((t->tools = tool_table_take(t->job)) == NULL ||
-	    (handed ? store_load(t->job, key, &begun) : store_take(t->job, key, work_wanted(), &begun)) < 0)
+	if (turn_prepare(t) < 0)
 		return -1;
-	t->begin_us = now_us() - at;
-	turn_open(t, &begun);
-	work_run(&begun.next);
-	return 0;
+	return turn_open(t, handed ? store_load(t->job, key, &begun) :
+	    store_take(t->job, key, work_wanted(), &begun), &begun);
+}
+
+/* Taken before anything is stored: a turn without its tools would act the fool. */
+static int
+turn_prepare(struct turn *t)
+{
+	t->tools = tool_table_take(t->job);
+	t->begin_us = now_us();
+	return t->tools != NULL ? 0 : -1;
 }
 
 /* Where it stands: at its first message, or in the middle when a worker before this one has come so far. */
-static void
-turn_open(struct turn *t, struct store_begun *begun)
+static int
+turn_open(struct turn *t, int rc, struct store_begun *begun)
 {
 	struct job	*job = t->job;
 
+	if (rc < 0)
+		return -1;
+	t->begin_us = now_us() - t->begin_us;
+	work_run(&begun->next);
 	t->key = begun->key;
 	memcpy(job->conversation_id, t->key.conversation_id, sizeof job->conversation_id);
 	job->turn = t->key.turn;
 	if (begun->got != STORE_BEGUN)
-		return;
+		return 0;
 
 	t->mine = true;
 	t->state = "running";
@@ -99,11 +112,13 @@ turn_open(struct turn *t, struct store_begun *begun)
 	};
 	if (begun->nearlier > 0)
 		turn_set_earlier(t, begun->nearlier);
-	t->steps = begun->nown - 1;
+	for (int i = t->first; i < t->prompt.nmessages; i++)
+		t->steps += t->prompt.messages[i].role == ROLE_ASSISTANT;
 	t->input_tokens = begun->input_tokens;
 	t->output_tokens = begun->output_tokens;
 	job->deadline = deadline_ms(begun->left_ms);
 	job->late = FAIL_TURN_TIMEOUT;
+	return 0;
 }
 
 int
@@ -120,8 +135,13 @@ turn_run(struct turn *t)
 	/* Ask the model, run the tools it wants, ask again, until it wants none. */
 	rc = turn_talk(t);
 
-	/* Store how it ended before anybody is told. */
-	rc = rc == 0 ? turn_finish(t) : turn_fail(t);
+	/* Store how it ended before anybody is told; a question to the user is stored already. */
+	if (rc == 0)
+		rc = turn_finish(t);
+	else if (rc < 0)
+		rc = turn_fail(t);
+	else
+		rc = turn_wait(t);
 
 	pulse_leave(&t->pulse);
 	buf_free(&t->partial);
@@ -156,21 +176,23 @@ hold_store(void *arg, int model, int64_t ms)
 		job_forgive(t->job);
 }
 
+/* 0: the model has come to its end; 1: the turn waits for the user. */
 static int
 turn_talk(struct turn *t)
 {
 	int64_t	 max = t->job->conf->agent_max_steps;
+	int	 rc;
 
-	/* A worker before this one may have stopped in the middle of a step. */
-	if (turn_act_rest(t) < 0)
-		return -1;
+	/* A worker before this one may have stopped in the middle of a step, or the user was asked there. */
+	if ((rc = turn_act_rest(t)) != 0)
+		return rc;
 	while (t->steps < max) {
 		if (turn_ask(t) < 0)
 			return -1;
 		if (t->answer.ncalls == 0)
 			return 0;
-		if (turn_act(t) < 0)
-			return -1;
+		if ((rc = turn_act(t)) != 0)
+			return rc;
 	}
 	return job_fail(t->job, FAIL_TOO_MANY_STEPS, NULL);
 }
@@ -319,6 +341,15 @@ turn_finish(struct turn *t)
 	}
 	turn_set_state(t, "running");
 	return t->job->stop == JOB_FENCED ? turn_lose(t) : -1;
+}
+
+/* It belongs to no worker now. */
+static int
+turn_wait(struct turn *t)
+{
+	turn_set_state(t, "approval_required");
+	t->job->deadline = NEVER;
+	return 0;
 }
 
 /*

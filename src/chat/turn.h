@@ -72,12 +72,14 @@ struct turn {
  * Idempotency-Key.  -1: the job has failed and nothing is stored.  listener and job are set before by the caller.
  */
 int	 turn_begin(struct turn *, const struct store_begin *);
+int	 turn_decide(struct turn *, const char *conversation_id, const struct decision *, int n, const char *key,
+	    const char *key_hash);
 int	 turn_retry(struct turn *, const char *conversation_id, int turn, const char *key, const char *key_hash);
 /* yields.  One without a worker; handed: it was given to this one. mine false: there was nothing to take. */
 int	 turn_take(struct turn *, const struct turn_key *, bool handed);
 
 /*
- * yields.  0: the turn has ended as done or cancelled and is stored so.  -1: it is stored as failed (the job
+ * yields.  0: the turn has ended as done or cancelled and is stored so, or it waits for the user (state approval_required).  -1: it is stored as failed (the job
  * says why), or it is not mine any more (see above): then the job has not failed, its deadline is NEVER, and it may
  * go on with something else, unless the worker ends (job->stop is still JOB_DRAINED).
  */

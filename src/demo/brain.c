@@ -26,7 +26,6 @@ static enum went update_run(struct run *, const struct command *);
 static void	 update_cut(struct run *, struct command *);
 static bool	 question_find(const char *said, const char *mark, const char **rest);
 static const char *quoted_end(struct arena *, const char *, const char *end);
-static enum went delete_answered(struct run *, const struct brain *, const char *rest, bool all);
 static bool	 which_answered(struct run *, const struct brain *, const char *rest, enum went *);
 static bool	 which_command(struct run *, const char *rest, struct command *);
 static enum went rest_run(struct run *, const struct brain *, enum command_kind);
@@ -103,12 +102,6 @@ talk_on(struct run *r, const struct brain *b, struct plan *plan)
 
 	if (question_find(said, ASK_WHICH, &rest) && which_answered(r, b, rest, &went))
 		return went;
-	if (question_find(said, ASK_DELETE_ALL, &rest) &&
-	    (plan->n == 0 || text_is_yes(r->grammar, r->talk->text)))
-		return delete_answered(r, b, rest, true);
-	if (question_find(said, ASK_DELETE, &rest) &&
-	    (plan->n == 0 || text_is_yes(r->grammar, r->talk->text)))
-		return delete_answered(r, b, rest, false);
 	if (plan->n > 0)
 		return plan_run(r, b, plan, 0);
 	if (text_is_no(r->grammar, r->talk->text) && strchr(said, '?') != NULL) {
@@ -171,7 +164,7 @@ command_run(struct run *r, const struct brain *b, const struct command *c)
 		return went == WENT_ON ? deed_complete(r, &t) : went;
 	case CMD_DELETE:
 		went = find_tasks(r, c, &t);
-		return went == WENT_ON ? deed_ask_delete(r, &t) : went;
+		return went == WENT_ON ? deed_delete(r, &t) : went;
 	case CMD_RENAME:
 	case CMD_DESCRIBE:
 		return update_run(r, c);
@@ -262,49 +255,6 @@ quoted_end(struct arena *a, const char *text, const char *end)
 	return at == NULL ? NULL : arena_memdup(a, line, (size_t)(at - line));
 }
 
-/* Yes, no, or something else after "Do you want me to delete …?" */
-static enum went
-delete_answered(struct run *r, const struct brain *b, const char *rest, bool all)
-{
-	struct tasks	 t = { 0 };
-	struct task	*task;
-	const char	*title, *of, *line;
-	enum went	 went;
-	int		 skip = 0;
-
-	if (text_is_no(r->grammar, r->talk->text)) {
-		run_say(r, all ? "All right, I've kept them." : "All right, I've kept it.");
-		return WENT_STOP;
-	}
-	if (!text_is_yes(r->grammar, r->talk->text)) {
-		run_say(r, "Please answer yes or no.\n%s%.*s", all ? ASK_DELETE_ALL : ASK_DELETE,
-		    (int)(all ? strlen(rest) : strcspn(rest, "\n")), rest);
-		return WENT_STOP;
-	}
-	if ((went = run_list(r)) != WENT_ON)
-		return went;
-
-	t.v = arena_array(r->arena, struct task, ANSWER_CALLS_MAX);
-	if (!all) {
-		of = quoted_end(r->arena, rest, "\" (number ");
-		title = of != NULL ? of : quoted_end(r->arena, rest, "\"?");
-		if (of != NULL)
-			skip = atoi(rest + strlen(of) + strlen("\" (number ")) - 1;
-		task = title == NULL ? NULL : tasks_by_line(&r->tasks, r->arena, title, skip);
-		if (task != NULL && strcmp(task->title, title) == 0)
-			t.v[t.n++] = *task;
-	}
-	for (int i = 1; all && t.n < ANSWER_CALLS_MAX &&
-	    (line = shown_line(r->arena, rest, i, &skip)) != NULL; i++)
-		if ((task = tasks_by_line(&r->tasks, r->arena, line, skip)) != NULL)
-			t.v[t.n++] = *task;
-	if (t.n == 0)
-		return find_missing(r, "I couldn't find that any more.");
-	r->began = true;
-	went = deed_delete(r, &t);
-	return went == WENT_ON ? rest_run(r, b, CMD_DELETE) : went;
-}
-
 /* A choice from the numbered list.  False: it is none, so it may be a new command. */
 static bool
 which_answered(struct run *r, const struct brain *b, const char *rest, enum went *went)
@@ -336,7 +286,7 @@ which_answered(struct run *r, const struct brain *b, const char *rest, enum went
 	if (c.kind == CMD_COMPLETE)
 		*went = deed_complete(r, &t);
 	else if (c.kind == CMD_DELETE)
-		*went = deed_ask_delete(r, &t);
+		*went = deed_delete(r, &t);
 	else if (*c.to != '\0')
 		*went = deed_update(r, &c, task);
 	else {

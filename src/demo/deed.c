@@ -17,9 +17,9 @@ static const char *result_title(struct run *, const struct result *, const char 
 static void	 task_remember(struct run *, const struct task *, const struct result *, const char *title);
 static enum went one_missing(struct run *, const struct task *);
 static bool	 is_missing(const struct run *, const struct result *);
+static bool	 is_kept(const struct result *);
 static enum went each_call(struct run *, const char *tool, const struct tasks *, struct result *);
 static void	 each_say(struct run *, const char *did, const char *doing, const struct tasks *, const struct result *);
-static int	 same_before(const struct tasks *, const struct task *, int *all);
 
 enum went
 deed_add(struct run *r, const struct command *c)
@@ -120,44 +120,24 @@ deed_complete(struct run *r, const struct tasks *t)
 	return WENT_ON;
 }
 
-/* Nothing is deleted before the user has said yes. */
-enum went
-deed_ask_delete(struct run *r, const struct tasks *t)
-{
-	enum went	 went = run_list(r);
-	struct task	*known;
-	struct tasks	 some = *t;
-	int		 same, all;
-
-	if (went != WENT_ON)
-		return went;
-	if (t->n == 1) {
-		known = tasks_by_id(&r->tasks, t->v[0].id);
-		if (known == NULL)
-			return one_missing(r, &t->v[0]);
-		same = same_before(&r->tasks, known, &all);
-		if (all > 1)
-			run_say(r, ASK_DELETE "%s\" (number %d of %d with this title)?", known->title, same + 1, all);
-		else
-			run_say(r, ASK_DELETE "%s\"?", known->title);
-		return WENT_STOP;
-	}
-	if (some.n > AT_ONCE)
-		some.n = AT_ONCE;
-	run_say(r, ASK_DELETE_ALL "%d tasks?", some.n);
-	tasks_show(r->out, &some, false, false);
-	return WENT_STOP;
-}
-
+/* At once: whoever runs the tools asks the person first, and a no comes back as the result. */
 enum went
 deed_delete(struct run *r, const struct tasks *t)
 {
 	struct result	 results[AT_ONCE] = { 0 };
 	struct tasks	 some = *t;
+	struct task	*known;
 	enum went	 went;
 
 	if (some.n > AT_ONCE)
 		some.n = AT_ONCE;
+	if ((went = run_list(r)) != WENT_ON)
+		return went;
+	if (some.n == 1) {
+		if ((known = tasks_by_id(&r->tasks, t->v[0].id)) == NULL)
+			return one_missing(r, &t->v[0]);
+		some.v = known;
+	}
 	if ((went = each_call(r, "delete_task", &some, results)) != WENT_ON)
 		return went;
 	r->listed = false;
@@ -167,6 +147,10 @@ deed_delete(struct run *r, const struct tasks *t)
 	}
 	if (is_missing(r, &results[0]))
 		return one_missing(r, &some.v[0]);
+	if (is_kept(&results[0])) {
+		run_say(r, "All right, I've kept \"%s\".", some.v[0].title);
+		return WENT_ON;
+	}
 	if (results[0].error != NULL) {
 		explain(r, "delete that task", &results[0]);
 		return WENT_STOP;
@@ -260,6 +244,13 @@ is_missing(const struct run *r, const struct result *result)
 	return strstr(e, "no task") != NULL || strstr(e, "not found") != NULL;
 }
 
+/* The person was asked, and has not said yes. */
+static bool
+is_kept(const struct result *result)
+{
+	return result->error != NULL && strstr(result->error, "It was not carried out.") != NULL;
+}
+
 static enum went
 one_missing(struct run *r, const struct task *t)
 {
@@ -290,9 +281,14 @@ each_say(struct run *r, const char *did, const char *doing, const struct tasks *
 {
 	struct tasks	 good = { .v = arena_array(r->arena, struct task, t->n) };
 	struct tasks	 bad = { .v = arena_array(r->arena, struct task, t->n) };
+	struct tasks	 kept = { .v = arena_array(r->arena, struct task, t->n) };
 	struct task	*known;
 
 	for (int i = 0; i < t->n; i++) {
+		if (is_kept(&results[i])) {
+			kept.v[kept.n++] = t->v[i];
+			continue;
+		}
 		if (results[i].error != NULL) {
 			bad.v[bad.n++] = t->v[i];
 			continue;
@@ -304,22 +300,10 @@ each_say(struct run *r, const char *did, const char *doing, const struct tasks *
 	if (good.n > 0)
 		run_say(r, "I've %s:", did);
 	tasks_show(r->out, &good, false, false);
+	if (kept.n > 0)
+		run_say(r, "I've kept:");
+	tasks_show(r->out, &kept, false, false);
 	if (bad.n > 0)
 		run_say(r, "These I couldn't %s; please try again in a moment:", doing);
 	tasks_show(r->out, &bad, false, false);
-}
-
-/* How many tasks with the very same title stand before it, and in all. */
-static int
-same_before(const struct tasks *t, const struct task *task, int *all)
-{
-	int	 before = 0;
-
-	*all = 0;
-	for (int i = 0; i < t->n; i++)
-		if (strcmp(t->v[i].title, task->title) == 0) {
-			before += &t->v[i] < task;
-			++*all;
-		}
-	return before;
 }

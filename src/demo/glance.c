@@ -161,11 +161,14 @@ message_glance(struct glance *g, struct slice message)
 		else if (slice_is(key, "content"))
 			content = unquoted(value);
 	}
-	if (slice_is(role, "user")) {
+	/* A word of the user's right behind a tool's result belongs to the message before (talk.c). */
+	if (slice_is(role, "user") &&
+	    (!g->behind_tool || slice_starts(content, "script:") || slice_starts(content, "bench"))) {
 		g->user = content;
 		g->answered = false;
 	} else if (slice_is(role, "tool"))
 		g->answered = true;
+	g->behind_tool = slice_is(role, "tool");
 }
 
 static struct slice

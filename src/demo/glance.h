@@ -19,6 +19,7 @@ struct glance {
 	struct slice	 messages;	/* the array's text */
 	struct slice	 tools;		/* the array's text, n is 0 when absent */
 	struct slice	 user;		/* content of the last user message, like model; n is 0 when it is no string */
+	bool		 behind_tool;	/* the message that was read last is a tool's */
 	bool		 answered;	/* messages follow it: a tool has answered */
 	bool		 stream;
 	bool		 include_usage;

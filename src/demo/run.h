@@ -20,8 +20,6 @@
 #define ASK_TITLE	"What should the task be called?"
 #define ASK_RENAME	"What should \""		/* title */
 #define ASK_RENAME_END	"\" be called?"
-#define ASK_DELETE	"Do you want me to delete \""	/* title */
-#define ASK_DELETE_ALL	"Do you want me to delete these "	/* number, then the list */
 #define ASK_WHICH	"Which one should I "		/* and one of: */
 #define WHICH_COMPLETE	"mark as done?"
 #define WHICH_DELETE	"delete?"
@@ -65,7 +63,6 @@ const char *which_words(struct arena *, const struct command *);
 enum went deed_add(struct run *, const struct command *);
 enum went deed_show(struct run *, const struct command *);
 enum went deed_complete(struct run *, const struct tasks *);
-enum went deed_ask_delete(struct run *, const struct tasks *);
 enum went deed_delete(struct run *, const struct tasks *);
 enum went deed_update(struct run *, const struct command *, const struct task *);
 

@@ -8,6 +8,7 @@
 #include "demo/answer.h"
 #include "io/json.h"
 
+static bool	 is_message(const struct talk *, int);
 static const char *message_check(const struct talk *, int);
 static const char *calls_check(const struct talk *, int, json_object *);
 static json_object *calls_of(json_object *);
@@ -29,7 +30,7 @@ talk_open(struct talk *t, struct arena *a, json_object *asked, struct answer *an
 	for (i = 0; i < n; i++) {
 		if ((why = message_check(t, i)) != NULL)
 			return why;
-		if (strcmp(talk_role(t, i), "user") == 0)
+		if (is_message(t, i))
 			t->at = i;
 	}
 	if (t->at < 0)
@@ -39,13 +40,20 @@ talk_open(struct talk *t, struct arena *a, json_object *asked, struct answer *an
 	for (i = t->at - 1; i >= 0 && *t->said == '\0'; i--)
 		if (strcmp(talk_role(t, i), "assistant") == 0)
 			t->said = talk_text(t, i);
-		else if (strcmp(talk_role(t, i), "user") == 0)
+		else if (is_message(t, i))
 			break;
 	for (i = t->at - 1; i >= 0 && *t->before == '\0'; i--)
-		if (strcmp(talk_role(t, i), "user") == 0)
+		if (is_message(t, i))
 			t->before = talk_text(t, i);
 	steps_collect(t);
 	return NULL;
+}
+
+/* Of the user; his word between a tool's result and the answer, a yes or a no to whoever asked him, belongs to the one before. */
+static bool
+is_message(const struct talk *t, int i)
+{
+	return strcmp(talk_role(t, i), "user") == 0 && (i == 0 || strcmp(talk_role(t, i - 1), "tool") != 0);
 }
 
 /*

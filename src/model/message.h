@@ -23,6 +23,9 @@ struct call {
 	const char	*result;	/* JSON text; NULL: none yet */
 	bool		 is_error;
 	bool		 started;	/* a remote call was sent; whether it was done is not known without a result */
+	const char	*approval;	/* "needed", "waiting", "approved", "denied", "expired"; NULL: nobody has to be asked */
+	const char	*question;	/* what the user is or was asked */
+	const char	*expires_at;	/* RFC 3339: until when it can be answered */
 	const char	*executed_at;	/* RFC 3339, NULL: not yet */
 	int64_t		 duration_ms;
 };
@@ -43,5 +46,14 @@ struct message {
 	struct call	*calls;
 	int		 ncalls;
 };
+
+/*
+ * Its calls in the order in which they are made and told of: first those that nobody has to be asked about, in the model's
+ * order, then the others.
+ */
+struct call *message_call(const struct message *, int nth);
+/* The index of the message that is said after that one: the next, or behind a word of the user's in between. */
+int	 message_after(const struct message *, int n, int index);
+bool	 call_waits(const struct call *);	/* for the user's word: it has no result, and may not be run */
 
 #endif

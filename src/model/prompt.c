@@ -49,7 +49,7 @@ prompt_messages(const struct prompt *p, const struct conf *conf, const char *mod
 
 		if (m->role == ROLE_USER) {
 			simple(b, "user", m->content);
-			if (m->turn == p->messages[p->nmessages - 1].turn)
+			if (m->index == 0 && m->turn == p->messages[p->nmessages - 1].turn)
 				earlier_write(p, conf, model, a, b);
 			/* A turn that ended before it said anything has its note after the question. */
 			if (note_for(p, i, a) != NULL)
@@ -301,6 +301,9 @@ note_for(const struct prompt *p, int i, struct arena *a)
 
 	if (!last_of_turn(p, i) || m->turn_state == NULL)
 		return NULL;
+	if (strcmp(m->turn_state, "cancelled") == 0 && m->error_code != NULL &&
+	    strcmp(m->error_code, "approval_expired") == 0)
+		return "[The question to the user was not answered in time.]";
 	if (strcmp(m->turn_state, "cancelled") == 0)
 		return "[The user stopped this answer.]";
 	if (strcmp(m->turn_state, "failed") == 0)

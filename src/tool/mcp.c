@@ -46,13 +46,18 @@ mcp_asks_caller(const struct conf_mcp *m)
 const char *
 mcp_call_refusal(struct job *job, const struct tool *tool, const char *arguments)
 {
-	struct arena	*a;
-	const char	*why;
-
 	if (mcp_asks_caller(tool->server) && job->token == NULL)
 		return "This can only be done while the user is here: it is done with the user's own sign-in, which was not at hand now."
 		    " Nothing was done. Tell the user to ask again.";
-	a = arena_open();
+	return mcp_call_mistake(job, tool, arguments);
+}
+
+const char *
+mcp_call_mistake(struct job *job, const struct tool *tool, const char *arguments)
+{
+	struct arena	*a = arena_open();
+	const char	*why;
+
 	why = arena_strdup(job->arena, schema_refuse(a, json_read(a, tool->schema, strlen(tool->schema), NULL),
 	    json_read(a, arguments, strlen(arguments), NULL)));
 	arena_close(&a);

@@ -39,5 +39,6 @@ bool	 mcp_lists_own(struct job *, struct arena *, struct mcp_lists *);
 int	 mcp_call(struct job *, const struct tool *, const char *arguments, struct mcp_result *);
 /* Why it cannot be called now, or not like this, as a sentence for the model; NULL: it can. */
 const char *mcp_call_refusal(struct job *, const struct tool *, const char *arguments);
+const char *mcp_call_mistake(struct job *, const struct tool *, const char *arguments);	/* only: not like this */
 
 #endif

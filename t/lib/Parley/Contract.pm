@@ -54,11 +54,19 @@ sub _members_ok {
 	return $fine;
 }
 
+# One that has not been made has no result and no time.
 sub call_ok {
 	my ($c, $name) = @_;
 	return _members_ok($c, $name,
 	    id => $UUID, tool_name => 'string', parameters => 'object', result => 'object|array|string|number|boolean|null',
-	    is_error => 'boolean', executed_at => $TIME, duration_ms => 'number');
+	    is_error => 'boolean',
+	    exists $c->{executed_at} ? (executed_at => $TIME, duration_ms => 'number') : (result => 'null'));
+}
+
+sub approval_ok {
+	my ($a, $name) = @_;
+	return _members_ok($a, $name, id => $UUID, tool_name => 'string', parameters => 'object', question => qr/\S/,
+	    expires_at => $TIME);
 }
 
 sub message_ok {
@@ -79,6 +87,8 @@ sub body_ok {
 	_members_ok($b->{usage}, "$name: usage", input_tokens => 'number', output_tokens => 'number');
 	message_ok($_, "$name: a message") for @{$b->{messages}};
 	call_ok($_, "$name: a call") for @{$b->{tool_calls}};
+	approval_ok($_, "$name: a question") for @{$b->{approvals_required}};
+	is $b->{status} eq 'approval_required' ? 1 : 0, @{$b->{approvals_required}} ? 1 : 0, "$name: waits when somebody is asked";
 }
 
 sub conversation_ok {
@@ -86,7 +96,8 @@ sub conversation_ok {
 	_members_ok($c, $name,
 	    id => $UUID, title => 'string', created_at => $TIME, updated_at => $TIME, turns => 'number',
 	    state => qr/\A(?:idle|running|approval_required)\z/, live_turn => 'number|null', queued => 'number',
-	    approvals_required => 'array');
+	    approvals_required => 'array') or return;
+	approval_ok($_, "$name: a question") for @{$c->{approvals_required}};
 }
 
 # Section 6; more: members that the body must have besides (undef: must not have).

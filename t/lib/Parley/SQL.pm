@@ -49,13 +49,13 @@ sub failed {
 }
 
 our $BEGIN = 'SELECT * FROM parley.turn_begin(?::text, ?::uuid, ?::uuid, ?::boolean, ?::uuid, ?::text, ?::text,'
-    . ' ?::text, ?::text, ?::text, ?::boolean, ?::text[], ?::int, ?::int, ?::int, ?::int, ?::int)';
+    . ' ?::boolean, ?::text, ?::text, ?::text, ?::boolean, ?::text[], ?::int, ?::int, ?::int, ?::int, ?::int)';
 
-# on_busy, key, hash, again and the limits as the function has them; what is left out is as the worker sends it.
+# yes ('t' or 'f'), on_busy, key, hash, again and the limits as the function has them; what is left out is as the worker sends it.
 sub begin_bind {
 	my ($user, $content, %o) = @_;
 	return ($user, $o{conversation}, $o{new} // uuid(), $o{create} ? 't' : 'f', $o{message} // uuid(), $content, $o{zone},
-	    $o{on_busy} // 'queue', $o{key}, $o{hash}, $o{again} ? 't' : 'f',
+	    $o{yes}, $o{on_busy} // 'queue', $o{key}, $o{hash}, $o{again} ? 't' : 'f',
 	    $o{holds} // [], $o{messages} // 50, $o{tokens} // 24000, $o{deadline} // 100000,
 	    $o{max_turns} // 256, $o{max_queued} // 128);
 }
@@ -130,7 +130,7 @@ sub step {
 	my @calls = map { {
 		id => uuid(), call_id => "call_$_", tool_name => $calls->[$_][0],
 		parameters => ref $calls->[$_][1] ? $calls->[$_][1] : $JSON->decode($calls->[$_][1]),
-		broken => undef,
+		broken => undef, confirm => $o{confirm} ? JSON::XS::true : JSON::XS::false,
 	} } 0 .. $#$calls;
 	my $idx = $o{idx} // $turn->{next};
 	my $at = $self->one('SELECT parley.turn_step(?::text, ?::uuid, ?::int, ?::int, ?::bigint, ?::int, ?::uuid,'
@@ -145,6 +145,22 @@ sub run {
 	my ($self, $turn, $idx, $pos, $max) = @_;
 	return $self->rows('SELECT * FROM parley.tool_run(?::text, ?::uuid, ?::int, ?::int, ?::bigint, ?::int, ?::int,'
 	    . ' ?::int)', key($turn), $idx, $pos, $max // 262144)->[0];
+}
+
+# The turn waits for the user's word on these places of its last step.
+sub ask {
+	my ($self, $turn, $idx, $positions, %o) = @_;
+	return $self->rows('SELECT * FROM parley.turn_ask(?::text, ?::uuid, ?::int, ?::int, ?::bigint, ?::int, ?::int[],'
+	    . ' ?::text[], ?::bigint)', key($turn), $idx, $positions, [map { "May I do $_?" } @$positions], $o{expire} // 86400000);
+}
+
+# decisions: { call id => 't' or 'f' }
+sub decide {
+	my ($self, $turn, $decisions, %o) = @_;
+	my @ids = sort keys %$decisions;
+	return _turn($o{user} // $turn->{user}, $self->rows('SELECT * FROM parley.turn_decide(?::text, ?::uuid, ?::uuid[],'
+	    . ' ?::boolean[], ?::text, ?::text, ?::text[], ?::int, ?::int)', $o{user} // $turn->{user}, $turn->{conversation_id},
+	    \@ids, [@$decisions{@ids}], $o{key} // ' ' . uuid(), $o{hash} // '', [], 50, 24000));
 }
 
 sub answer {

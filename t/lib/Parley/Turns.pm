@@ -108,8 +108,8 @@ sub stream_ok {
 		like $e[-1]{event} // '', qr/^(?:done|error)$/, 'there is an end';
 		ok !(grep { !length($_->{id} // '') || $_->{id} =~ /\s/ } @e), 'every event has an id';
 		ok !(grep { ref $_->{data} ne 'HASH' || $_->{text} =~ /\n/ } @e), 'one line of JSON in each';
-		# To stand in the queue is no news of the turn itself, and a reset goes back.
-		ok !(grep { %seen = () if $_->{event} eq 'reset'; $_->{event} ne 'queued' && $seen{$_->{id}}++ } @e[0 .. $#e - 1]),
+		# To stand in the queue or to be asked is no progress, and a reset goes back.
+		ok !(grep { %seen = () if $_->{event} eq 'reset'; $_->{event} !~ /^(?:queued|approval)$/ && $seen{$_->{id}}++ } @e[0 .. $#e - 1]),
 		    'no place twice'
 		    or diag join ' ', map { "$_->{event}=$_->{id}" } @e;
 		event_ok($_) for @e;
@@ -119,6 +119,8 @@ sub stream_ok {
 		is_deeply [grep { $_ ne 'tool_call tool_result ' } values %calls], [], 'each call once, then its result';
 		if ($e[-1]{event} eq 'done') {
 			body_ok($e[-1]{data}, 'done');
+			is_deeply [map { $_->{data} } grep { $_->{event} eq 'approval' } @e], $e[-1]{data}{approvals_required},
+			    'the questions are those of done';
 			ok said(@e) eq $e[-1]{data}{response}, 'the deltas are the response'
 			    or diag said(@e) . "\n" . $e[-1]{data}{response};
 		}

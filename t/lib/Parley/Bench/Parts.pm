@@ -153,7 +153,7 @@ sub _tool {
 	my $json = JSON::XS->new->canonical;
 	my ($conversation, $turn) = $db->selectrow_array(
 	    q{SELECT conversation_id, turn FROM parley.turn_begin('bench-1', NULL, gen_random_uuid(), false,
-	        gen_random_uuid(), 'bench', NULL, 'queue', NULL, NULL, false, '{}', 50, 24000, 100000, 256, 128)});
+	        gen_random_uuid(), 'bench', NULL, NULL, 'queue', NULL, NULL, false, '{}', 50, 24000, 100000, 256, 128)});
 	my @key = ('bench-1', $conversation, $turn);
 	my @calls = map { {
 		id => sprintf('00000000-0000-4000-a000-%012d', $_), call_id => "c$_", tool_name => $name,
