@@ -123,7 +123,12 @@ subtest 'results' => sub {
 	    '[link to file:///a.txt: a.txt (text/plain)]', "[resource file:///b.txt]\nthe text of b",
 	    "[resource file:///c.bin]\n[its content, application/x, 3 bytes, not shown]",
 	    '[content of the kind hologram, which is not shown]'), 'every kind of content';
-	is call('nov_destroy'), "one\ntwo", 'two texts';
+	my $asked = $t->chat('alice', script(call_reply(nov_destroy => {}), text_reply('So.')))->{json};
+	is $asked->{response}, 'Run nov_destroy with these arguments? {}', 'one that destroys: the user is asked';
+	is scalar(grep { ($_->{body}{params}{name} // '') eq 'destroy' } $server{nov}->requests), 0, '... before it is called';
+	$asked = $t->chat('alice', 'yes', conversation_id => $asked->{conversation_id})->{json};
+	is $asked->{tool_calls}[0]{result}, "one\ntwo", '... and then it is; two texts';
+	is scalar(grep { ($_->{body}{params}{name} // '') eq 'destroy' } $server{nov}->requests), 1, '... once';
 	is_deeply scalar call('new_structured'), { n => 7 }, 'structuredContent alone';
 	is_deeply scalar call('new_json'), { a => [1, 2] }, 'JSON in a text';
 	is call('new_nothing'), 'The tool returned nothing.', 'nothing';
@@ -306,6 +311,25 @@ subtest 'as the caller' => sub {
 };
 
 # A worker that dies between sending a call and storing its answer.
+subtest 'questions' => sub {
+	my $p = Parley::Test->new(pg => $pg, model => $model, workers => 1, conf => { 'tools.refresh' => '100ms',
+	    'mcp.ask.url' => $server{new}->url, 'mcp.ask.confirm' => 'echo', 'mcp.ask.tools' => 'echo destroy', 'mcp.ask.no_confirm' => 'destroy' });
+	my $done = sub { scalar grep { ($_->{body}{params}{name} // '') eq 'echo' && $_->{body}{params}{arguments}{text} =~ /sure/ }
+	    $server{new}->requests };
+	my $r = $p->chat('quin', script(call_reply(ask_echo => { text => 'sure' }, ask_destroy => {}, ask_echo => { text => 7 }),
+	    text_reply('So.')))->{json};
+	is $r->{status}, 'approval_required', 'what the configuration lists';
+	is_deeply [map { [@$_{qw(tool_name question)}] } @{$r->{approvals_required}}],
+	    [['ask_echo', 'Run ask_echo with these arguments? {"text":"sure"}']], '... is asked about, but for wrong arguments';
+	is_deeply [map { defined $_->{result} ? 1 : 0 } @{$r->{tool_calls}}], [0, 1, 1], '... and what it excepts is not';
+	is $done->(), 0, 'nothing is sent before a yes';
+	$p->kill_worker;
+	$p->ready;
+	$r = $p->chat('quin', 'yes', conversation_id => $r->{conversation_id})->{json};
+	is_deeply [map { $_->{is_error} ? 1 : 0 } @{$r->{tool_calls}}], [0, 0, 1], 'then it is';
+	is $done->(), 1, '... once';
+};
+
 subtest 'the crash between the call and its answer' => sub {
 	my $s = Parley::McpServer->new(version => '2025-11-25', sessions => 1, delay => 2);
 	my $p = Parley::Test->new(pg => $pg, model => $model, workers => 2,
