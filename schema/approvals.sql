@@ -218,4 +218,86 @@ END
 $$;
 COMMENT ON FUNCTION parley.turn_decide IS
     'The user''s decisions on waiting calls. Outcome: begun, with the rows of turn_load, when all are decided: the turn is the caller''s; known, while some are missing (or p_key was used for this before); mismatch as in turn_begin; not_found: no such conversation; unknown_call: one of them is no question of this conversation; decided: one of them has been answered or has expired. The key also finds out about an answer that was lost, so there must be one. PF003: say it again.';
+
+CREATE OR REPLACE FUNCTION parley.turn_word(p_turn parley.turns, p_yes boolean, p_message uuid, p_content text)
+RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_ids uuid[];
+BEGIN
+	v_ids := ARRAY(SELECT c.id FROM parley.tool_calls c
+	                WHERE c.user_id = p_turn.user_id AND c.conversation_id = p_turn.conversation_id
+	                  AND c.turn = p_turn.turn AND c.run = p_turn.run
+	                  AND c.approval = 'waiting' AND c.expires_at > clock_timestamp() LIMIT 2);
+	IF cardinality(v_ids) <> 1 THEN
+		RETURN false;
+	END IF;
+	INSERT INTO parley.messages (user_id, conversation_id, turn, run, idx, id, role, content, created_at)
+	SELECT p_turn.user_id, p_turn.conversation_id, p_turn.turn, p_turn.run, max(m.idx) + 1, p_message, 'user', p_content,
+	       clock_timestamp()
+	  FROM parley.messages m
+	 WHERE m.user_id = p_turn.user_id AND m.conversation_id = p_turn.conversation_id
+	   AND m.turn = p_turn.turn AND m.run = p_turn.run;
+	UPDATE parley.turns t
+	   SET messages = t.messages + 1, tokens = t.tokens + octet_length(p_content) / 4 + 8
+	 WHERE t.user_id = p_turn.user_id AND t.conversation_id = p_turn.conversation_id AND t.turn = p_turn.turn;
+	IF p_yes THEN
+		UPDATE parley.tool_calls c SET approval = 'approved', decided_at = clock_timestamp()
+		 WHERE c.user_id = p_turn.user_id AND c.conversation_id = p_turn.conversation_id
+		   AND c.turn = p_turn.turn AND c.run = p_turn.run AND c.id = v_ids[1];
+	ELSE
+		PERFORM parley.turn_deny(p_turn.user_id, p_turn.conversation_id, p_turn.turn, p_turn.run, v_ids,
+		    'The user said no to this call. It was not carried out.');
+	END IF;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION parley.turn_word IS
+    'A message that is nothing but a yes or a no decides the one call that waits, and is a message of that turn; false: none waits, or more than one.';
+
+CREATE OR REPLACE FUNCTION parley.turn_cancel_waiting(p_user text, p_conversation uuid, p_turn int, p_error_code text)
+RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM parley.calls_close(p_user, p_conversation, p_turn, t.run)
+	   FROM parley.turns t
+	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
+	UPDATE parley.turns t
+	   SET state = 'cancelled', open_calls = 0, ended_at = clock_timestamp(), asked_at = NULL, expires_at = NULL,
+	       error_code = p_error_code,
+	       sentence = CASE p_error_code WHEN 'approval_expired' THEN 'The question was not answered in time.' END
+	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn AND t.state = 'approval_required';
+END
+$$;
+COMMENT ON FUNCTION parley.turn_cancel_waiting IS 'Cancels a turn that waits for a yes or no: the user wants that (p_error_code NULL), or the question has expired (approval_expired).';
+
+CREATE OR REPLACE FUNCTION parley.turn_expire(p_user text, p_conversation uuid, p_turn int, p_fence bigint,
+    p_take boolean, p_deadline_ms int) RETURNS parley.turn_row
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_now timestamptz := clock_timestamp();
+	v_row parley.turn_row;
+BEGIN
+	v_row.outcome := 'gone';
+	-- Whoever has it is perhaps just deciding.
+	PERFORM FROM parley.conversations c
+	  WHERE c.user_id = p_user AND c.id = p_conversation FOR UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN v_row;
+	END IF;
+	PERFORM FROM parley.turns t
+	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
+	    AND t.fence = p_fence AND t.state = 'approval_required' AND t.expires_at < v_now FOR UPDATE;
+	IF FOUND THEN
+		PERFORM parley.turn_cancel_waiting(p_user, p_conversation, p_turn, 'approval_expired');
+		v_row.outcome := 'ended';
+		v_row.conversation_id := p_conversation;
+		SELECT n.turn, n.run, n.fence INTO v_row.turn, v_row.run, v_row.fence
+		  FROM parley.turn_next(p_user, p_conversation, v_now, p_take, p_deadline_ms) n;
+	END IF;
+	RETURN v_row;
+END
+$$;
+COMMENT ON FUNCTION parley.turn_expire IS
+    'Ends a turn whose question nobody has answered in time; part of turn_take. Outcome: ended, or gone.';
 RESET ROLE;

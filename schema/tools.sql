@@ -5,7 +5,7 @@
 --
 --	@param name what it is
 --	@param name (one|two|three) what it is: an enumeration
---	@read_only, @idempotent, @confirm
+--	@read_only, @idempotent, @confirm; @confirm schema.function: see approvals.sql
 --	@returns {JSON schema} of the result, on this line and those that follow up to the next @; needed only where the
 --		type that the function returns does not say it
 --

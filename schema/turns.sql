@@ -416,42 +416,6 @@ $$;
 COMMENT ON FUNCTION parley.turn_place IS
     'Where a new turn goes when another is live: queued behind it, or refused (busy, queue_full, with the live turn); or begun after all, as the other has just ended. One that waits for the user is told no and goes on before it (run and fence: the caller is to run it), unless the message is the yes or no itself: decided. Called under the lock of the conversation.';
 
-CREATE OR REPLACE FUNCTION parley.turn_word(p_turn parley.turns, p_yes boolean, p_message uuid, p_content text)
-RETURNS boolean
-LANGUAGE plpgsql AS $$
-DECLARE
-	v_ids uuid[];
-BEGIN
-	v_ids := ARRAY(SELECT c.id FROM parley.tool_calls c
-	                WHERE c.user_id = p_turn.user_id AND c.conversation_id = p_turn.conversation_id
-	                  AND c.turn = p_turn.turn AND c.run = p_turn.run
-	                  AND c.approval = 'waiting' AND c.expires_at > clock_timestamp() LIMIT 2);
-	IF cardinality(v_ids) <> 1 THEN
-		RETURN false;
-	END IF;
-	INSERT INTO parley.messages (user_id, conversation_id, turn, run, idx, id, role, content, created_at)
-	SELECT p_turn.user_id, p_turn.conversation_id, p_turn.turn, p_turn.run, max(m.idx) + 1, p_message, 'user', p_content,
-	       clock_timestamp()
-	  FROM parley.messages m
-	 WHERE m.user_id = p_turn.user_id AND m.conversation_id = p_turn.conversation_id
-	   AND m.turn = p_turn.turn AND m.run = p_turn.run;
-	UPDATE parley.turns t
-	   SET messages = t.messages + 1, tokens = t.tokens + octet_length(p_content) / 4 + 8
-	 WHERE t.user_id = p_turn.user_id AND t.conversation_id = p_turn.conversation_id AND t.turn = p_turn.turn;
-	IF p_yes THEN
-		UPDATE parley.tool_calls c SET approval = 'approved', decided_at = clock_timestamp()
-		 WHERE c.user_id = p_turn.user_id AND c.conversation_id = p_turn.conversation_id
-		   AND c.turn = p_turn.turn AND c.run = p_turn.run AND c.id = v_ids[1];
-	ELSE
-		PERFORM parley.turn_deny(p_turn.user_id, p_turn.conversation_id, p_turn.turn, p_turn.run, v_ids,
-		    'The user said no to this call. It was not carried out.');
-	END IF;
-	RETURN true;
-END
-$$;
-COMMENT ON FUNCTION parley.turn_word IS
-    'A message that is nothing but a yes or a no decides the one call that waits, and is a message of that turn; false: none waits, or more than one.';
-
 CREATE OR REPLACE FUNCTION parley.holds(p_keys text[], p_now timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -759,36 +723,6 @@ $$;
 COMMENT ON FUNCTION parley.turn_take IS
     'Takes over a turn whose lease has expired or was given up; waits for no lock. Outcome: begun, with the rows of turn_load and a new fence; gone (somebody else has it, or it has ended); ended (it was to be cancelled, or p_max_attempts workers have died of it, or its question has expired; turn, run and fence are those of the next, when it is the caller''s).';
 
-CREATE OR REPLACE FUNCTION parley.turn_expire(p_user text, p_conversation uuid, p_turn int, p_fence bigint,
-    p_take boolean, p_deadline_ms int) RETURNS parley.turn_row
-LANGUAGE plpgsql AS $$
-DECLARE
-	v_now timestamptz := clock_timestamp();
-	v_row parley.turn_row;
-BEGIN
-	v_row.outcome := 'gone';
-	-- Whoever has it is perhaps just deciding.
-	PERFORM FROM parley.conversations c
-	  WHERE c.user_id = p_user AND c.id = p_conversation FOR UPDATE SKIP LOCKED;
-	IF NOT FOUND THEN
-		RETURN v_row;
-	END IF;
-	PERFORM FROM parley.turns t
-	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
-	    AND t.fence = p_fence AND t.state = 'approval_required' AND t.expires_at < v_now FOR UPDATE;
-	IF FOUND THEN
-		PERFORM parley.turn_cancel_waiting(p_user, p_conversation, p_turn, 'approval_expired');
-		v_row.outcome := 'ended';
-		v_row.conversation_id := p_conversation;
-		SELECT n.turn, n.run, n.fence INTO v_row.turn, v_row.run, v_row.fence
-		  FROM parley.turn_next(p_user, p_conversation, v_now, p_take, p_deadline_ms) n;
-	END IF;
-	RETURN v_row;
-END
-$$;
-COMMENT ON FUNCTION parley.turn_expire IS
-    'Ends a turn whose question nobody has answered in time; part of turn_take. Outcome: ended, or gone.';
-
 CREATE OR REPLACE FUNCTION parley.turn_abandon(p_turn parley.turns, p_live parley.live, p_take boolean, p_deadline_ms int)
 RETURNS TABLE (ended_at text, next_turn int, next_run int, next_fence bigint)
 LANGUAGE plpgsql AS $$
@@ -842,22 +776,6 @@ END
 $$;
 COMMENT ON FUNCTION parley.turn_cancel IS
     'The user wants a turn to stop. outcome: running (its worker will be told by its pulse), cancelled (it had none), ended (nothing was to be stopped), not_found. next_…: the next queued turn, which is the caller''s now.';
-
-CREATE OR REPLACE FUNCTION parley.turn_cancel_waiting(p_user text, p_conversation uuid, p_turn int, p_error_code text)
-RETURNS void
-LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM parley.calls_close(p_user, p_conversation, p_turn, t.run)
-	   FROM parley.turns t
-	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
-	UPDATE parley.turns t
-	   SET state = 'cancelled', open_calls = 0, ended_at = clock_timestamp(), asked_at = NULL, expires_at = NULL,
-	       error_code = p_error_code,
-	       sentence = CASE p_error_code WHEN 'approval_expired' THEN 'The question was not answered in time.' END
-	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn AND t.state = 'approval_required';
-END
-$$;
-COMMENT ON FUNCTION parley.turn_cancel_waiting IS 'Cancels a turn that waits for a yes or no: the user wants that (p_error_code NULL), or the question has expired (approval_expired).';
 
 CREATE OR REPLACE FUNCTION parley.turn_retry(p_user text, p_conversation uuid, p_turn int, p_key text, p_hash text,
     p_holds text[], p_history_messages int, p_history_tokens int, p_deadline_ms int, p_max_turns int)

@@ -20,8 +20,10 @@ my $asked_users = 0;
 
 sub failed { Parley::SQL::failed(@_) }
 
-sub turn_row { return $pg->rows('SELECT * FROM parley.turns WHERE conversation_id = ? AND turn = ?', @{$_[0]}{qw(conversation_id turn)})->[0] }
-sub calls { return @{$pg->rows('SELECT * FROM parley.tool_calls WHERE conversation_id = ? ORDER BY turn, idx, pos', $_[0]{conversation_id})} }
+sub turn_row { return $pg->rows('SELECT * FROM parley.turns WHERE conversation_id = ? AND turn = ?',
+    @{$_[0]}{qw(conversation_id turn)})->[0] }
+sub calls { return @{$pg->rows('SELECT * FROM parley.tool_calls WHERE conversation_id = ? ORDER BY turn, idx, pos',
+    $_[0]{conversation_id})} }
 sub tasks { return join ',', map { $_->{id} } @{$pg->rows('SELECT id FROM tasks.tasks WHERE user_id = ? ORDER BY id', $_[0])} }
 sub states { return join ' ', map { $_->{state} } @{$pg->rows('SELECT state FROM parley.turns WHERE conversation_id = ? ORDER BY turn',
 	$_[0]{conversation_id})} }
@@ -41,15 +43,18 @@ subtest 'a question' => sub {
 	my ($turn, $id) = wants(1, ask => 0);
 	is failed(sub { $db->run($turn, 1, 0) }), '55000', 'a call that needs a yes is not run without one';
 	is tasks($turn->{user}), '1', '... it has not run';
-	is failed(sub { $db->rows('SELECT * FROM parley.tool_start(?, ?, ?, ?, ?, 1, 0)', Parley::SQL::key($turn)) }), '55000', '... nor sent';
+	is failed(sub { $db->rows('SELECT * FROM parley.tool_start(?, ?, ?, ?, ?, 1, 0)', Parley::SQL::key($turn)) }),
+	    '55000', '... nor sent';
 	$db->pulse(15000, $turn);
 	my ($row) = @{$db->ask($turn, 1, [0])};
 	is $row->{question}, 'Delete the task "task 1"?', 'its author has thought of a question';
 	my $state = turn_row($turn);
 	is $state->{state}, 'approval_required', 'the turn waits';
-	is $pg->one('SELECT count(*) FROM parley.live WHERE conversation_id = ?', $turn->{conversation_id}), 0, '... without a lease';
+	is $pg->one('SELECT count(*) FROM parley.live WHERE conversation_id = ?', $turn->{conversation_id}), 0,
+	    '... without a lease';
 	is_deeply $db->pulse(15000, $turn), [[1, 'fenced']], 'a late pulse hears that the turn is not its own';
-	is $pg->one('SELECT count(*) FROM parley.live WHERE conversation_id = ?', $turn->{conversation_id}), 0, '... and leaves none';
+	is $pg->one('SELECT count(*) FROM parley.live WHERE conversation_id = ?', $turn->{conversation_id}), 0,
+	    '... and leaves none';
 	is_deeply $db->ask($turn, 1, [0]), [$row], 'asking again is harmless';
 	is failed(sub { $db->ask({ %$turn, fence => 2 }, 1, [0]) }), 'PF001', '... under its fence';
 	is failed(sub { $db->run($turn, 1, 0) }), 'PF001', 'nothing can be run';
@@ -144,7 +149,8 @@ subtest 'in a word' => sub {
 	is "$again->{outcome} $again->{turn} $again->{fence}", 'begun 1 2', 'yes';
 	is_deeply [map { "$_->{idx} $_->{role} $_->{content}" } @{$again->{history}}],
 	    ['0 user delete them', '1 assistant ', '2 user Yes!'], '... is part of that turn';
-	is $pg->one('SELECT turns FROM parley.conversations WHERE id = ?', $turn->{conversation_id}), 1, '... and no turn of its own';
+	is $pg->one('SELECT turns FROM parley.conversations WHERE id = ?', $turn->{conversation_id}), 1,
+	    '... and no turn of its own';
 	is +(calls($turn))[0]{approval}, 'approved', '... and decides';
 	my $known = $db->begin($turn->{user}, 'Yes!', %c, yes => 't', key => 'w', hash => 'h');
 	is "$known->{outcome} $known->{turn}", 'known 1', 'with its key again: the same';
@@ -265,7 +271,8 @@ subtest 'what is not worth a question' => sub {
 	my $turn = $db->begin('erik', 'x');
 	$db->step($turn, [['delete_task', {}], ['delete_task', { task_id => 'one' }]], confirm => 1);
 	my $rows = $db->ask($turn, 1, [0, 1]);
-	is_deeply [map { $json->decode($_->{result})->{error} } @$rows], ['task_id is required.', 'task_id must be a whole number.'],
+	is_deeply [map { $json->decode($_->{result})->{error} } @$rows], ['task_id is required.',
+	    'task_id must be a whole number.'],
 	    'arguments that are wrong';
 	is states($turn), 'running', 'the turn goes on';
 	is_deeply [map { $_->{approval} } calls($turn)], [qw(refused refused)], '...';
@@ -349,7 +356,8 @@ subtest 'all at once' => sub {
 	    (SELECT FROM parley.tool_calls c WHERE c.conversation_id = t.conversation_id AND c.turn = t.turn AND c.approval = 'waiting')}),
 	    0, '... and who has a question waits';
 	is $pg->one(q{SELECT count(*) FROM parley.turns t WHERE t.open_calls <> (SELECT count(*) FROM parley.tool_calls c
-	    WHERE c.conversation_id = t.conversation_id AND c.turn = t.turn AND c.run = t.run AND c.result IS NULL)}), 0, 'open calls are counted';
+	    WHERE c.conversation_id = t.conversation_id AND c.turn = t.turn AND c.run = t.run AND c.result IS NULL)}), 0,
+	    'open calls are counted';
 };
 
 done_testing;

@@ -40,7 +40,8 @@ END
 $$;
 COMMENT ON FUNCTION tools.erase_slowly IS E'Erases.\n@confirm';
 SQL
-my %conf = ('turn.lease' => '3s', 'model.retries' => 0, 'approvals.expire' => '20 s', 'approvals.yes' => 'oui', 'approvals.no' => 'non');
+my %conf = ('turn.lease' => '3s', 'model.retries' => 0, 'approvals.expire' => '20 s', 'approvals.yes' => 'oui',
+    'approvals.no' => 'non');
 my $t = Parley::Test->new(pg => $pg, model => $model, workers => 2, conf => \%conf);
 my $other = beside($t, conf => \%conf);
 
@@ -85,7 +86,8 @@ subtest 'a question' => sub {
 	is "$r->{status} $b->{status} $b->{turn}", '200 approval_required 1', 'the turn waits';
 	is $b->{response}, 'Delete the task "T1"?', 'the question is the response';
 	my $q = question($r);
-	is_deeply [@$q{qw(tool_name question)}, $q->{parameters}], ['delete_task', $b->{response}, { task_id => 1 }], 'what is asked';
+	is_deeply [@$q{qw(tool_name question)}, $q->{parameters}], ['delete_task', $b->{response}, { task_id => 1 }],
+	    'what is asked';
 	is_deeply [@{$b->{tool_calls}[0]}{qw(id result)}], [$q->{id}, undef], 'the call has no result';
 	is $b->{messages}[-1]{turn_state}, 'approval_required', '... nor has its message an answer';
 	is tasks('ann'), 'T1,T2', 'nothing is deleted';
@@ -96,7 +98,8 @@ subtest 'a question' => sub {
 	message_ok($_, 'a message') for @{$c->{messages}};
 	my $w = turn($other, 'ann', $id, 1, 5)->{json};
 	body_ok($w, 'the turn');
-	is_deeply [@$w{qw(status response)}, $w->{approvals_required}], [@$b{qw(status response)}, [$q]], '... says the same, without waiting';
+	is_deeply [@$w{qw(status response)}, $w->{approvals_required}], [@$b{qw(status response)}, [$q]],
+	    '... says the same, without waiting';
 	my $listed = $t->get('/api/conversations', user => 'ann')->{json}{conversations}[0];
 	is $listed->{state}, 'approval_required', 'the list shows it';
 	error_is(retry($t, 'ann', $id, 1), 409, 'turn_not_retryable', 'it cannot be retried');
@@ -104,11 +107,14 @@ subtest 'a question' => sub {
 	$r = decide($other, 'ann', $id, { $q->{id} => $true });
 	$b = $r->{json};
 	body_ok($b, 'the answer');
-	is "$r->{status} $b->{status} $b->{turn} $b->{response}", '200 success 1 So be it.', 'yes: the turn goes on, with its answer';
+	is "$r->{status} $b->{status} $b->{turn} $b->{response}", '200 success 1 So be it.',
+	    'yes: the turn goes on, with its answer';
 	is $b->{tool_calls}[0]{result}{status}, 'deleted', '... and the call has its result';
 	is tasks('ann'), 'T2', '... and its effect';
-	is scalar(grep { ($_->{script} // '') =~ /^delete/ } $model->requests), 2, 'the model is not asked again for what it said';
-	error_is(decide($t, 'ann', $id, { $q->{id} => $_ }), 409, 'approval_already_decided', 'said again', turn => 1) for $true, $false;
+	is scalar(grep { ($_->{script} // '') =~ /^delete/ } $model->requests), 2,
+	    'the model is not asked again for what it said';
+	error_is(decide($t, 'ann', $id, { $q->{id} => $_ }), 409, 'approval_already_decided',
+	    'said again', turn => 1) for $true, $false;
 	is $t->get("/api/conversations/$id", user => 'ann')->{json}{conversation}{state}, 'idle', 'nothing waits any more';
 };
 
@@ -150,15 +156,18 @@ subtest 'as a stream' => sub {
 	@e = events(begin_decide($other, 'cleo', $id, { $q->{id} => $true }, stream => $true));
 	$end = stream_ok('the stream that goes on', @e);
 	is names(@e), 'turn delta tool_call tool_result tool_call tool_result delta done', 'the whole turn';
-	is_deeply [map { $_->{data}{tool_name} } grep { $_->{event} eq 'tool_call' } @e], [qw(list_tasks delete_task)], 'its calls';
+	is_deeply [map { $_->{data}{tool_name} } grep { $_->{event} eq 'tool_call' } @e], [qw(list_tasks delete_task)],
+	    'its calls';
 	is $end->{response}, 'Gone.', 'and its answer';
 	is tasks('cleo'), 'T2', 'and its effect';
 	my @again = events(follow($t, 'cleo', $id, 1));
 	is names(@again), names(@e), 'attached afterwards: the same';
-	is names(events(follow($t, 'cleo', $id, 1, $asked))), 'tool_call tool_result delta done', '... and behind the question: what came of it';
+	is names(events(follow($t, 'cleo', $id, 1, $asked))), 'tool_call tool_result delta done',
+	    '... and behind the question: what came of it';
 	for my $i (1 .. $#e) {
 		my @rest = events(follow($t, 'cleo', $id, 1, $e[$i - 1]{id}));
-		is names(@rest), names(@e[$i .. $#e]), "... and behind event $i" unless $e[$i - 1]{event} eq 'delta' && $e[$i]{event} eq 'delta';
+		is names(@rest), names(@e[$i .. $#e]),
+		    "... and behind event $i" unless $e[$i - 1]{event} eq 'delta' && $e[$i]{event} eq 'delta';
 	}
 
 	# The model says nothing: the question is what is said.
@@ -187,12 +196,15 @@ subtest 'several' => sub {
 	is_deeply [map { defined $_->{result} ? 1 : 0 } @{$b->{tool_calls}}], [0, 1, 0, 0], 'the call that needs none has run';
 	$b = decide($t, 'dan', $id, { $q[1]{id} => $true })->{json};
 	body_ok($b, 'one decided');
-	is_deeply [$b->{status}, map { $_->{id} } @{$b->{approvals_required}}], ['approval_required', $q[0]{id}, $q[2]{id}], 'two are left';
+	is_deeply [$b->{status}, map { $_->{id} } @{$b->{approvals_required}}], ['approval_required', $q[0]{id},
+	    $q[2]{id}], 'two are left';
 	is tasks('dan'), 'T1,T2,T3,New', 'nothing runs yet';
 	my @e = events(begin_decide($other, 'dan', $id, { $q[0]{id} => $false }, stream => $true));
 	stream_ok('a stream while one is missing', @e);
-	is names(@e), 'turn tool_call tool_result tool_call tool_result reset delta approval done', '... asks again' or diag $JSON->encode(\@e);
-	error_is(decide($t, 'dan', $id, { $q[1]{id} => $false, $q[2]{id} => $false }), 409, 'approval_already_decided', 'one of two is decided');
+	is names(@e), 'turn tool_call tool_result tool_call tool_result reset delta approval done',
+	    '... asks again' or diag $JSON->encode(\@e);
+	error_is(decide($t, 'dan', $id, { $q[1]{id} => $false, $q[2]{id} => $false }), 409, 'approval_already_decided',
+	    'one of two is decided');
 	is scalar @{turn($t, 'dan', $id, 1)->{json}{approvals_required}}, 1, '... then neither is';
 	@e = events(begin_decide($other, 'dan', $id, { uc $q[2]{id} => $true }, stream => $true));
 	my $end = stream_ok('the last', @e);
@@ -210,14 +222,16 @@ subtest 'two in one turn' => sub {
 	is $r->{json}{status}, 'approval_required', 'asked again, for other arguments';
 	is question($r)->{question}, 'Delete the task "T2"?', '... in a question of its own';
 	is tasks('eva'), 'T2', 'the first yes was for the first call';
-	error_is(decide($t, 'eva', $id, { $first->{id} => $true }), 409, 'approval_already_decided', '... and is not good for the second');
+	error_is(decide($t, 'eva', $id, { $first->{id} => $true }), 409, 'approval_already_decided',
+	    '... and is not good for the second');
 	my @e = events(begin_decide($t, 'eva', $id, { question($r)->{id} => $true }, stream => $true));
 	is names(@e), 'turn tool_call tool_result tool_call tool_result delta done', 'and then that';
 	is tasks('eva'), '', '...';
 };
 
 subtest 'in a word' => sub {
-	for ([hal => 'Yes!', 1], [heinz => ' Ja, bitte. ', 1], [hina => 'جی ہاں۔', 1], [henri => 'OUI', 1], [hans => 'nein', 0], [huma => 'نہیں', 0],
+	for ([hal => 'Yes!', 1], [heinz => ' Ja, bitte. ', 1], [hina => 'جی ہاں۔', 1], [henri => 'OUI', 1],
+	    [hans => 'nein', 0], [huma => 'نہیں', 0],
 	    [hugo => 'Non.', 0]) {
 		my ($user, $word, $yes) = @$_;
 		my $id = asks($user, 'delete', 1)->{json}{conversation_id};
@@ -235,7 +249,8 @@ subtest 'in a word' => sub {
 	is names(events(follow($other, 'ida', $id, 1))), names(@e), 'attached afterwards: the same';
 	for my $i (1 .. $#e) {
 		my @rest = events(follow($t, 'ida', $id, 1, $e[$i - 1]{id}));
-		is names(@rest), names(@e[$i .. $#e]), "... and behind event $i" unless $e[$i - 1]{event} eq 'delta' && $e[$i]{event} eq 'delta';
+		is names(@rest), names(@e[$i .. $#e]),
+		    "... and behind event $i" unless $e[$i - 1]{event} eq 'delta' && $e[$i]{event} eq 'delta';
 	}
 	my $r = $t->chat('ida', 'yes', conversation_id => $id);
 	is $r->{json}{turn}, 2, 'where nothing is asked it is a message';
@@ -267,7 +282,8 @@ subtest 'another message' => sub {
 	is "$r->{status} $r->{json}{turn}", '200 2', 'with a decision: the answer is for the message' or diag $r->{body};
 	like $r->{json}{response}, qr/Joe/, '...';
 	is tasks('joe'), 'T2,T3,New', 'what was decided comes first, the rest is denied';
-	my $again = decide($t, 'joe', $id, { turn($t, 'joe', $id, 1)->{json}{tool_calls}[0]{id} => $true }, message => 'My name is Joe', key => 'both');
+	my $again = decide($t, 'joe', $id, { turn($t, 'joe',
+	    $id, 1)->{json}{tool_calls}[0]{id} => $true }, message => 'My name is Joe', key => 'both');
 	is "$again->{status} $again->{json}{turn}", '200 2', 'with its key again: the same';
 	is $pg->one('SELECT turns FROM parley.conversations WHERE id = ?', $id), 2, '... and nothing else';
 };
@@ -292,11 +308,13 @@ subtest 'what is no decision' => sub {
 	my $none = '00000000-0000-4000-8000-000000000000';
 	my $bad = sub {
 		my ($name, $field, %body) = @_;
-		error_is($t->post('/api/chat', { conversation_id => $id, %body }, user => 'lea'), 422, 'validation_error', $name, field => $field);
+		error_is($t->post('/api/chat', { conversation_id => $id, %body }, user => 'lea'), 422, 'validation_error',
+		    $name, field => $field);
 	};
 	$bad->('no object', approvals => approvals => $_) for [$q], $q, $true, 7;
 	$bad->('nothing in it', approvals => approvals => {});
-	$bad->('too many', approvals => approvals => { map { sprintf('%08d-0000-4000-8000-000000000000', $_) => $true } 1 .. 65 });
+	$bad->('too many', approvals => approvals => { map { sprintf('%08d-0000-4000-8000-000000000000',
+	    $_) => $true } 1 .. 65 });
 	$bad->('no yes or no', approvals => approvals => { $q => $_ }) for 'yes', 1, undef, {};
 	$bad->('no id', approvals => approvals => { $_ => $true }) for 'x', '', "$q ";
 	$bad->('one id twice', approvals => approvals => { $q => $true, uc $q => $false }) if uc $q ne $q;
@@ -312,7 +330,8 @@ subtest 'what is no decision' => sub {
 	@r = map { decide($t, 'lea', $_, { $q => $true }) } $none, $foreign->{json}{conversation_id};
 	error_is($_, 404, 'conversation_not_found', 'a conversation that is nobody\'s, or somebody else\'s') for @r;
 	error_is(decide($t, 'leo', $id, { $q => $true }), 404, 'conversation_not_found', 'another user');
-	error_is($t->post('/api/lea/chat', { conversation_id => $id, approvals => { $q => $true } }, user => 'leo'), 403, 'forbidden',
+	error_is($t->post('/api/lea/chat', { conversation_id => $id, approvals => { $q => $true } }, user => 'leo'), 403,
+	    'forbidden',
 	    '... by her path');
 	is tasks('lea') . tasks('leo'), 'T1T1', 'nothing of all that has any effect';
 	is turn($t, 'lea', $id, 1)->{json}{status}, 'approval_required', '... and the question stands';
@@ -337,7 +356,8 @@ subtest 'with a key' => sub {
 	my ($id, $q) = ($r->{json}{conversation_id}, question($r)->{id});
 	my @r = map { $_->response } map { begin_decide($_, 'nea', $id, { $q => $true }, key => 'k') } $t, $other;
 	push @r, decide($t, 'nea', $id, { $q => $true }, key => 'k');
-	is_deeply [map { "$_->{status} $_->{json}{turn} $_->{json}{response}" } @r], [('200 1 So be it.') x 3], 'the same decision again: its turn';
+	is_deeply [map { "$_->{status} $_->{json}{turn} $_->{json}{response}" } @r], [('200 1 So be it.') x 3],
+	    'the same decision again: its turn';
 	error_is(decide($t, 'nea', $id, { $q => $false }, key => 'k'), 422, 'idempotency_mismatch', 'another with its key');
 	my @e = events(begin_decide($t, 'nea', $id, { $q => $true }, key => 'k', stream => $true));
 	is stream_ok('as a stream', @e)->{response}, 'So be it.', '... as well';
@@ -358,7 +378,8 @@ subtest 'to be stopped' => sub {
 	$r = $t->chat('olf', 'My name is Olf', conversation_id => $id, on_busy => 'interrupt');
 	is "$r->{json}{status} $r->{json}{turn}", 'success 2', 'interrupted';
 	is turn($t, 'olf', $id, 1)->{json}{status}, 'cancelled', '...';
-	error_is(decide($t, 'olf', $id, { question($w)->{id} => $true }), 409, 'approval_already_decided', '... then it is too late');
+	error_is(decide($t, 'olf', $id, { question($w)->{id} => $true }), 409, 'approval_already_decided',
+	    '... then it is too late');
 	$w = asks('ole', 'delete', 1);
 	$id = $w->{json}{conversation_id};
 	my $f = follow($t, 'ole', $id, 1);
@@ -384,7 +405,8 @@ subtest 'a worker dies' => sub {
 	my $single = beside($t, conf => \%conf);
 	my $r = $single->chat('rob', play('slowly'));
 	my $id = $r->{json}{conversation_id};
-	is question($r)->{question}, 'Run erase_slowly with these arguments? {"seconds":2}', 'a tool without a question of its own';
+	is question($r)->{question}, 'Run erase_slowly with these arguments? {"seconds":2}',
+	    'a tool without a question of its own';
 	my $c = begin_decide($single, 'rob', $id, { question($r)->{id} => $true });
 	wait_for { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) } or diag 'the tool does not run';
 	$single->kill_worker;
@@ -404,7 +426,8 @@ subtest 'a worker dies' => sub {
 	$pg->psql("SET ROLE parley_worker; SELECT outcome FROM parley.turn_decide('ron', '$id3', ARRAY['" . question($r)->{id} .
 	    "']::uuid[], '{t}', ' x', '', '{}', 50, 24000)");
 	my @b = map { turn($t, @$_, 1, 15)->{json} } ['rob', $id], ['roy', $id2], ['ron', $id3];
-	is_deeply [map { "$_->{status} $_->{response}" } @b], ['success At last.', 'success A whole answer.', 'success So be it.'],
+	is_deeply [map { "$_->{status} $_->{response}" } @b], ['success At last.', 'success A whole answer.',
+	    'success So be it.'],
 	    'another worker goes on' or diag $JSON->encode(\@b);
 	is tasks('rob'), 'the effect', 'the effect happens once';
 	is scalar(grep { ($_->{script} // '') =~ /^answers/ } $model->requests), 3, 'what was done is not done again';

@@ -131,7 +131,8 @@ stored_otherwise(struct tell *t)
 	int			 n;
 	const struct message	*m = turn_messages(&t->turn, &n);
 
-	if (strcmp(t->turn.state, "approval_required") == 0 || m[n - 1].ncalls == 0 || m[n - 1].calls[m[n - 1].ncalls - 1].result != NULL)
+	if (strcmp(t->turn.state, "approval_required") == 0 || m[n - 1].ncalls == 0 ||
+	    m[n - 1].calls[m[n - 1].ncalls - 1].result != NULL)
 		return false;
 	/* That it was stopped is past. */
 	t->req->job.stop = JOB_RUNS;

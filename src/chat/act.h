@@ -8,8 +8,9 @@
  * The assistant message and its calls are committed before any of them runs; the
  * database refuses the next step while a call lacks its result.  Calls run one after another in the
  * model's order.  A call that has its result is not made again; a remote one that was sent by a worker that
- * died before it had the result is not repeated unless that is known to be harmless (see tool.h: risk): its outcome is unknown, and that is its result.  What a tool, or a model that asks for nonsense, does wrong is a result for the model and not a
- * failure of the turn.
+ * died before it had the result is not repeated unless that is known to be harmless (see tool.h: risk): its outcome is
+ * unknown, and that is its result.  What a tool, or a model that asks for nonsense, does wrong is a result for the
+ * model and not a failure of the turn.
  */
 #ifndef PARLEY_CHAT_ACT_H
 #define PARLEY_CHAT_ACT_H
