@@ -186,6 +186,14 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
+	IF v_turn.state = 'approval_required' THEN
+		-- It is over for who asks now, so its questions must be those of this state: not decided while they are read.
+		SELECT t.* INTO v_turn FROM parley.turns t
+		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn FOR SHARE;
+		IF NOT FOUND THEN
+			RETURN;
+		END IF;
+	END IF;
 	IF v_turn.state = 'queued' THEN
 		SELECT count(*), min(t.turn) FILTER (WHERE t.state <> 'queued') INTO v_ahead, v_before
 		  FROM parley.turns t
