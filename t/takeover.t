@@ -50,6 +50,8 @@ subtest 'killed at four places, found when the lease is out' => sub {
 	wait_for { $pg->one('SELECT count(*) FROM parley.live') >= 3 };
 	my $f = follow($other, 'thinks', $id{thinks}, 1);
 	($c{early}, $id{early}) = begun($t, 'early', 'script:early');
+	# Else the one that takes it over would get the first reply.
+	asked_ok('early', 1);
 	my $since = time;
 	$t->kill_worker;
 	cmp_ok $_->response->{status}, '>=', 500, 'a client of the dead worker is told' for values %c;

@@ -14,6 +14,7 @@ my $pg = Parley::Postgres->new;
 my @FUNCTIONS = qw(
 	tasks.clean_description
 	tasks.clean_title
+	tasks.delete_question
 	tasks.find
 	tasks.result
 	tasks.task_json
