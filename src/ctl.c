@@ -38,7 +38,7 @@ static int	 cmd_conf(int, char **);
 static const struct command commands[] = {
 	{ "migrate", "[--schema DIR]", "bring the database up to date (as database.owner_url)", cmd_migrate },
 	{ "token", "[--ttl SECONDS] USER", "print a token for a user, signed with auth.secret (a day)", cmd_token },
-	{ "tools", "[call NAME [JSON] --user USER]", "list the model's tools; or try one as a user", cmd_tools },
+	{ "tools", "[call NAME [JSON] --user USER] [--token-file FILE]", "list the model's tools, or try one", cmd_tools },
 	{ "check", "[--schema DIR]", "say what is wrong with configuration, keys, database and model", cmd_check },
 	{ "conf", "", "print every key of the configuration: key, type, default, environment", cmd_conf },
 };

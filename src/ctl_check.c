@@ -9,10 +9,12 @@
 
 #include "auth/jwk.h"
 #include "auth/token.h"
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/conf.h"
 #include "chat/migrate.h"
 #include "ctl.h"
+#include "ctl_mcp.h"
 
 #define CONNECT_SECONDS	"5"
 #define FETCH_SECONDS	15L
@@ -377,6 +379,33 @@ check_model(const struct conf *conf, const struct conf_model *m)
 	buf_free(&body.text);
 }
 
+/* -- servers of tools -- */
+
+static void
+check_mcp(const struct conf *conf)
+{
+	struct arena	*a = arena_open();
+	struct ctl_mcp	*answers = arena_array(a, struct ctl_mcp, conf->nmcp + 1);
+
+	if (ctl_mcp_ask(conf, a, NULL, answers) < 0) {
+		bad("mcp: the servers of tools cannot be asked: mend the database first");
+		arena_close(&a);
+		return;
+	}
+	for (int i = 0; i < conf->nmcp; i++) {
+		const struct ctl_mcp	*m = &answers[i];
+
+		if (m->why != NULL)
+			bad("mcp: [%s] %s %s: %s", m->server->name, m->server->url, m->why, m->mend);
+		else if (m->wants_token)
+			good("mcp: [%s] %s is there, and wants the token of a user", m->server->name, m->server->url);
+		else
+			good("mcp: [%s] %s speaks %s, %d tools (%d left out)", m->server->name, m->server->url, m->version,
+			    m->ntools, m->left_out);
+	}
+	arena_close(&a);
+}
+
 /* One line for each mistake. */
 static void
 check_reading(const char *why)
@@ -405,6 +434,7 @@ ctl_check(const struct conf *conf, const char *conf_why, const char *schema_dir)
 		bad("model: there is none: set model.base_url and model.model");
 	for (int i = 0; i < conf->nmodels; i++)
 		check_model(conf, &conf->models[i]);
+	check_mcp(conf);
 	curl_global_cleanup();
 	return failed;
 }

@@ -164,7 +164,7 @@ rpc_tools_call(struct rpc *m)
 	if (call_read(m, &c) < 0 || flight_join(job, f) < 0)
 		return -1;
 	uuid_new(key);
-	rc = job->conf->tools_enabled ? store_tool_call(job, key, &c) : 0;
+	rc = job->conf->tools_enabled && job->conf->tools_sql ? store_tool_call(job, key, &c) : 0;
 	flight_leave(f);
 	if (rc < 0)
 		return -1;

@@ -108,6 +108,7 @@ struct conf {
 
 	/* [tools] */
 	bool		 tools_enabled;		/* true */
+	bool		 tools_sql;		/* true: those of the database are among them */
 	int64_t		 tools_refresh;		/* ms a tool list is used, 30 s */
 	int64_t		 tools_max_result;	/* bytes stored, 256 KiB */
 	int64_t		 tools_max_to_model;	/* bytes shown to the model, 16 KiB */

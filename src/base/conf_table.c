@@ -78,6 +78,7 @@ const struct conf_key	 conf_table[] = {
 	{ "turn", "history_tokens", CONF_INT, AT(turn_history_tokens), "24000", 0, 10000000 },
 
 	{ "tools", "enabled", CONF_BOOL, AT(tools_enabled), "yes" },
+	{ "tools", "sql", CONF_BOOL, AT(tools_sql), "yes" },
 	{ "tools", "refresh", CONF_MS, AT(tools_refresh), "30 s", 0, DAY },
 	{ "tools", "max_result", CONF_SIZE, AT(tools_max_result), "256 KiB", KIB, 16 * MIB },
 	{ "tools", "max_to_model", CONF_SIZE, AT(tools_max_to_model), "16 KiB", 256, 16 * MIB },

@@ -22,6 +22,8 @@ struct mcp_link {
 	struct mcp_peer	 peer;
 	const char	*user;		/* whose sessions; NULL: nobody's */
 	bool		 open;		/* the era is known and, in the old ones, initialize was said */
+	int		 left_out;	/* of the last list: tools that are not offered */
+	const char	*fault;		/* of the last one of them */
 };
 
 /* token: the caller's, NULL: not there.  Nothing is sent yet. */

@@ -82,6 +82,8 @@ mcp_tools_ask(struct job *job, struct mcp_link *link, struct buf *text, int64_t 
 		mcp_reply_close(r);
 	} while (cursor != NULL && ++pages < PAGES_MAX && k.kept < MCP_TOOLS_MAX && now_us() < until);
 	buf_char(text, ']');
+	link->left_out = k.left_out;
+	link->fault = k.fault;
 	if (k.left_out > 0)
 		log_say(LOG_WARN, "mcp_tools_left_out", "%d tools of the server %s, of one because of: %s", k.left_out,
 		    k.conf->name, k.fault);

@@ -165,12 +165,12 @@ reader(void *arg)
 static struct kept *
 table_read(struct job *job)
 {
-	struct pg_rows	 rows;
+	struct pg_rows	 rows = { 0 };
 	struct mcp_lists remote;
 	struct kept	*k;
 	struct arena	*a;
 
-	if (pg_query(job, PG_TURN, &rows,
+	if (job->conf->tools_sql && pg_query(job, PG_TURN, &rows,
 	    "SELECT name, description, schema, risk, confirm, output"
 	    "  FROM parley.tools_list()") < 0)
 		return NULL;
