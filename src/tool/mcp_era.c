@@ -14,11 +14,12 @@
 #define ANSWER_MAX	((size_t)256 * 1024)	/* a server may tell much about itself */
 #define KEPT_MS		(24 * 3600 * INT64_C(1000))
 
-enum verdict { ERA_NEW, ERA_OLD, ERA_NONE };
+enum verdict { ERA_NEW, ERA_OLD, ERA_EITHER, ERA_NONE };
 
+static void	 modern_set(struct mcp_peer *);
 static enum verdict probe(struct job *, struct mcp_peer *, struct mcp_reply *);
 static enum verdict verdict_of(const struct mcp_reply *);
-static enum verdict verdict_of_list(json_object *, const char *);
+static enum verdict verdict_of_list(json_object *, const char *, enum verdict);
 static void	 era_store(struct job *, const struct mcp_peer *);
 static const char *version_known(const char *);
 static int64_t	 patience(const struct mcp_peer *);
@@ -35,6 +36,15 @@ mcp_era_find(struct job *job, struct mcp_peer *p, struct mcp_reply *r)
 		if (mcp_initialize(job, p, r) < 0)
 			return -1;
 		break;
+	case ERA_EITHER:
+		mcp_reply_close(r);
+		if (mcp_initialize(job, p, r) == 0)
+			break;
+		if (r->fate != MCP_REFUSED)
+			return -1;
+		mcp_reply_close(r);
+		modern_set(p);
+		break;
 	default:
 		return -1;
 	}
@@ -42,12 +52,18 @@ mcp_era_find(struct job *job, struct mcp_peer *p, struct mcp_reply *r)
 	return 0;
 }
 
-static enum verdict
-probe(struct job *job, struct mcp_peer *p, struct mcp_reply *r)
+static void
+modern_set(struct mcp_peer *p)
 {
 	p->modern = true;
 	p->version = MCP_MODERN;
 	p->session = NULL;
+}
+
+static enum verdict
+probe(struct job *job, struct mcp_peer *p, struct mcp_reply *r)
+{
+	modern_set(p);
 	mcp_send(job, p, &(struct mcp_ask){
 		.method = "server/discover",
 		.params = "{}",
@@ -64,9 +80,9 @@ verdict_of(const struct mcp_reply *r)
 	case MCP_ANSWERED:
 	case MCP_REFUSED:
 		if (r->result != NULL)
-			return verdict_of_list(r->result, "supportedVersions");
+			return verdict_of_list(r->result, "supportedVersions", ERA_EITHER);
 		if (r->code == MCP_ERROR_VERSION)
-			return verdict_of_list(r->data, "supported");
+			return verdict_of_list(r->data, "supported", ERA_NEW);
 		if (r->code == MCP_ERROR_HEADERS || r->code == MCP_ERROR_CAPABILITY)
 			return ERA_NEW;
 		/* Who does not know us, or has no time, would not say anything else to initialize. */
@@ -83,15 +99,18 @@ verdict_of(const struct mcp_reply *r)
 	}
 }
 
-/* The list of revisions that a server names; none is named: it speaks the one that we spoke. */
+/*
+ * The list of revisions that a server names.  It must be there; who has answered server/discover with something else may
+ * answer whatever it does not know.
+ */
 static enum verdict
-verdict_of_list(json_object *o, const char *key)
+verdict_of_list(json_object *o, const char *key, enum verdict without)
 {
 	json_object	*list;
 	enum verdict	 v = ERA_NONE;
 
 	if (json_get_array(o, key, &list) != JSON_GOT)
-		return ERA_NEW;
+		return without;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		json_object	*item = json_object_array_get_idx(list, i);
 		const char	*s = json_object_is_type(item, json_type_string) ? json_object_get_string(item) : "";
