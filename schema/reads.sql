@@ -106,7 +106,8 @@ BEGIN
 		 CROSS JOIN LATERAL (SELECT t.state, t.error_code
 		                       FROM parley.turns t
 		                      WHERE t.user_id = p_user AND t.conversation_id = p_id
-		                        AND t.turn = m.turn AND (p_all OR t.run = m.run) OFFSET 0) t
+		                        AND t.turn = m.turn AND (p_all OR t.run = m.run AND t.superseded_at IS NULL)
+		                     OFFSET 0) t
 		 WHERE m.user_id = p_user AND m.conversation_id = p_id
 		   AND (m.turn, m.run, m.idx) < (coalesce(p_turn, 2147483647), coalesce(p_run, 0), coalesce(p_idx, 0))
 		 ORDER BY m.turn DESC, m.run DESC, m.idx DESC
@@ -124,7 +125,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.conversation_read IS
-    'A conversation with its newest messages, or those before a place (turn, run, idx), oldest first; p_all: those of earlier runs as well; cursor is the place to go on from, NULL at the beginning. No row: there is no such conversation.';
+    'A conversation with its newest messages, or those before a place (turn, run, idx), oldest first; p_all: those of earlier runs and of superseded turns as well; cursor is the place to go on from, NULL at the beginning. No row: there is no such conversation.';
 
 CREATE OR REPLACE FUNCTION parley.conversation_rename(p_user text, p_id uuid, p_title text) RETURNS json
 LANGUAGE plpgsql AS $$
@@ -160,6 +161,7 @@ BEGIN
 	DELETE FROM parley.tool_calls c WHERE c.user_id = p_user AND c.conversation_id = p_id;
 	DELETE FROM parley.messages m WHERE m.user_id = p_user AND m.conversation_id = p_id;
 	DELETE FROM parley.live l WHERE l.user_id = p_user AND l.conversation_id = p_id;
+	DELETE FROM parley.feedback f WHERE f.user_id = p_user AND f.conversation_id = p_id;
 	RETURN true;
 END
 $$;

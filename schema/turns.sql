@@ -10,7 +10,7 @@
 SET LOCAL ROLE parley_owner;
 
 -- Earlier releases had these with other arguments or results.
-DROP FUNCTION IF EXISTS parley.turn_occupies, parley.turn_begin, parley.turn_end, parley.pulse, parley.turns_expired;
+DROP FUNCTION IF EXISTS parley.turn_occupies, parley.turn_begin, parley.turn_end, parley.turn_retry, parley.pulse, parley.turns_expired;
 
 CREATE OR REPLACE FUNCTION parley.calls_close(p_user text, p_conversation uuid, p_turn int, p_run int) RETURNS int
 LANGUAGE plpgsql AS $$
@@ -88,6 +88,9 @@ DECLARE
 	v_runs int[];
 	v_states text[];
 	v_codes text[];
+	v_superseded int[] := ARRAY(SELECT t.turn FROM parley.turns t
+	    WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn < p_turn
+	      AND t.superseded_at IS NOT NULL);
 BEGIN
 	-- The cut: whole turns, newest first, while both budgets last.
 	SELECT min(h.turn), array_agg(h.turn) FILTER (WHERE h.odd), array_agg(h.run) FILTER (WHERE h.odd),
@@ -98,6 +101,7 @@ BEGIN
 	          FROM (SELECT t.turn, t.run, t.state, t.error_code, t.messages, t.tokens
 	                  FROM parley.turns t
 	                 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn < p_turn
+	                   AND t.superseded_at IS NULL
 	                 ORDER BY t.turn DESC
 	                 -- A turn has a message at least, and a message eight tokens.
 	                 LIMIT least(nullif(p_max_messages, 0), nullif(p_max_tokens, 0) / 8)) b
@@ -116,13 +120,14 @@ BEGIN
 		       NULL::text, NULL::uuid, NULL::bigint, NULL::text, NULL::bigint[], NULL::bigint, NULL::bigint, NULL::bigint
 		  FROM parley.messages m
 		 WHERE m.user_id = p_user AND m.conversation_id = p_conversation AND m.turn >= v_from AND m.turn < p_turn
+		   AND m.turn <> ALL (v_superseded)
 		   AND m.run = coalesce(v_runs[array_position(v_odd, m.turn)], 1)
 		 ORDER BY m.turn, m.run, m.idx;
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION parley.history IS
-    'What was said before a turn, oldest first, cut at turn boundaries to both budgets (0: no limit); p_own_tokens is what the turn itself needs.';
+    'What was said before a turn, oldest first, cut at turn boundaries to both budgets (0: no limit); superseded turns are passed over; p_own_tokens is what the turn itself needs.';
 
 CREATE OR REPLACE FUNCTION parley.turn_load(p_user text, p_conversation uuid, p_turn int, p_fence bigint,
     p_holds text[], p_history_messages int, p_history_tokens int)
@@ -777,7 +782,25 @@ $$;
 COMMENT ON FUNCTION parley.turn_cancel IS
     'The user wants a turn to stop. outcome: running (its worker will be told by its pulse), cancelled (it had none), ended (nothing was to be stopped), not_found. next_…: the next queued turn, which is the caller''s now.';
 
-CREATE OR REPLACE FUNCTION parley.turn_retry(p_user text, p_conversation uuid, p_turn int, p_key text, p_hash text,
+CREATE OR REPLACE FUNCTION parley.turns_wait_no_more(p_user text, p_conversation uuid, p_turn int) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	IF EXISTS (SELECT FROM parley.turns t
+	            WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'running') THEN
+		RETURN;
+	END IF;
+	UPDATE parley.turns t SET state = 'cancelled', ended_at = clock_timestamp()
+	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn > p_turn AND t.state = 'queued';
+	PERFORM parley.turn_cancel_waiting(p_user, p_conversation, t.turn, NULL)
+	   FROM parley.turns t
+	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn >= p_turn
+	    AND t.state = 'approval_required';
+END
+$$;
+COMMENT ON FUNCTION parley.turns_wait_no_more IS
+    'Before an earlier turn is asked anew: what waits, for its time or for the user, is cancelled, unless something runs. Called under the lock of the conversation.';
+
+CREATE OR REPLACE FUNCTION parley.turn_retry(p_user text, p_conversation uuid, p_turn int, p_supersede boolean, p_key text, p_hash text,
     p_holds text[], p_history_messages int, p_history_tokens int, p_deadline_ms int, p_max_turns int)
 RETURNS SETOF parley.turn_row
 LANGUAGE plpgsql AS $$
@@ -788,16 +811,21 @@ DECLARE
 	v_newest int;
 	v_turn parley.turns;
 BEGIN
-	SELECT c.turns INTO v_newest FROM parley.conversations c
-	 WHERE c.user_id = p_user AND c.id = p_conversation FOR UPDATE;
+	PERFORM FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_conversation FOR UPDATE;
 	-- Under the lock: the same request at the same time has bound it until now.
 	v_row := parley.key_find(p_user, p_key, p_hash);
 	IF v_row.outcome IS NOT NULL THEN
 		RETURN NEXT v_row;
 		RETURN;
 	END IF;
+	IF p_supersede THEN
+		PERFORM parley.turns_wait_no_more(p_user, p_conversation, p_turn);
+	END IF;
 	SELECT t.* INTO v_turn FROM parley.turns t
 	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn FOR UPDATE;
+	SELECT max(t.turn) INTO v_newest FROM parley.turns t
+	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.superseded_at IS NULL
+	   AND (NOT p_supersede OR t.turn <= p_turn OR t.state NOT IN ('done', 'failed', 'cancelled'));
 	v_row.outcome := CASE
 	    WHEN v_turn.turn IS NULL THEN 'turn_not_found'
 	    WHEN v_turn.turn <> v_newest OR v_turn.state NOT IN ('done', 'failed', 'cancelled') THEN 'not_retryable'
@@ -813,6 +841,8 @@ BEGIN
 		RETURN;
 	END IF;
 
+	UPDATE parley.turns t SET superseded_at = v_now
+	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn > p_turn AND t.superseded_at IS NULL;
 	INSERT INTO parley.messages (user_id, conversation_id, turn, run, idx, id, role, content, created_at)
 	SELECT m.user_id, m.conversation_id, m.turn, m.run + 1, 0, m.id, m.role, m.content, m.created_at
 	  FROM parley.messages m
@@ -834,7 +864,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.turn_retry IS
-    'The last turn of a conversation begins a new run from its message. Outcome: begun, with the rows of turn_load; known, mismatch, rate_limited as in turn_begin; turn_not_found; not_retryable. The key also finds out about an answer that was lost, so there must be one. PF003: say it again.';
+    'The last turn of a conversation begins a new run from its message; with p_supersede any turn, and those after it are superseded unless one of them runs. Outcome: begun, with the rows of turn_load; known, mismatch, rate_limited as in turn_begin; turn_not_found; not_retryable. The key also finds out about an answer that was lost, so there must be one. PF003: say it again.';
 
 CREATE OR REPLACE FUNCTION parley.turn_digest(p_state text, p_run int, p_fence bigint, p_messages int, p_open_calls int,
     p_live int, p_bytes int) RETURNS text

@@ -5,6 +5,8 @@
  * other: where it stands is its place (place.h), and each event carries it as its id.
  *
  * From stream_open() on the stream attends its job: a comment goes out where it has been quiet for long.
+ *
+ * The same can be told in another protocol: then a voice says at each place what is to be said there.
  * Nothing here fails a job: a client that is gone hears nothing.  All calls yield.
  */
 #ifndef PARLEY_API_STREAM_H
@@ -20,8 +22,26 @@
 struct call;
 struct request;
 
+/* All of them may yield; arg is the voice's own. */
+struct stream_voice {
+	const char	*media_type;
+	const char	*comment;	/* a whole line, or more, that means nothing */
+	void		(*turn)(void *arg);	/* which turn it is, is known */
+	void		(*queued)(void *arg);
+	void		(*delta)(void *arg, const char *, size_t);
+	void		(*calls)(void *arg);	/* what is known of the calls has changed */
+	void		(*reset)(void *arg);
+	void		(*done)(void *arg);
+	void		(*error)(void *arg);
+	void		(*closed)(void *arg);	/* at last, whether there was an end or not */
+	bool		(*look)(void *arg);	/* about once a second; false: not any more */
+};
+
 struct stream {
 	struct request	*req;
+	const struct stream_voice *voice;	/* NULL: as in the contract */
+	void		*voice_arg;
+	int64_t		 look_at;	/* NEVER: the voice does not want to look any more */
 	struct buf	 out;
 	struct place	 at;
 	bool		 named;		/* the client knows which turn it is */
@@ -29,6 +49,8 @@ struct stream {
 };
 
 void	 stream_open(struct stream *, struct request *);	/* the head; the place stays as it is */
+void	 stream_flush(struct stream *);				/* the head goes out before there is an event */
+void	 stream_data(struct stream *, struct buf *json);		/* a voice's event; takes the JSON's memory */
 /* The first event, of this run. */
 void	 stream_turn(struct stream *, const char *conversation_id, int turn, int run, const char *message_id);
 void	 stream_queued(struct stream *, int position);		/* only when it has changed */

@@ -29,13 +29,9 @@ static void	 delta(void *, const struct turn *, const char *, size_t);
 static void	 called(void *, const struct turn *, const struct call *);
 static void	 returned(void *, const struct turn *, const struct call *);
 
-int
-tell_read(struct tell *t, struct request *r)
+void
+tell_open(struct tell *t, struct request *r)
 {
-	static const char *const pages[] = { "turn", "conversation", NULL };
-	const char	*accept = fcgi_param(r->fcgi, "HTTP_ACCEPT");
-	int		 page;
-
 	t->req = r;
 	t->turn.job = &r->job;
 	t->turn.listener = &t->listener;
@@ -46,6 +42,16 @@ tell_read(struct tell *t, struct request *r)
 		.returned = returned,
 		.arg = t,
 	};
+}
+
+int
+tell_read(struct tell *t, struct request *r)
+{
+	static const char *const pages[] = { "turn", "conversation", NULL };
+	const char	*accept = fcgi_param(r->fcgi, "HTTP_ACCEPT");
+	int		 page;
+
+	tell_open(t, r);
 	if (request_flag(r, "stream", &t->stream_wanted) < 0 ||
 	    request_word(r, "return", pages, &page) < 0)
 		return -1;
@@ -175,7 +181,8 @@ begun(void *arg, const struct turn *turn)
 	int		 n;
 
 	if (t->stream_wanted) {
-		stream_open(&t->stream, t->req);
+		if (!t->req->streaming)
+			stream_open(&t->stream, t->req);
 		/* The message that has just come: also where it is a yes or no in the middle of a turn. */
 		m = turn_messages(turn, &n);
 		stream_turn(&t->stream, turn->key.conversation_id, turn->key.turn, turn->key.run,

@@ -29,7 +29,9 @@ struct tell {
 	bool		 page_wanted;	/* the newest page of the conversation in place of the turn's messages */
 };
 
-/* Sets up the turn, and what the body and the Accept header say of the answer.  -1: validation_error. */
+/* Sets up the turn. */
+void	 tell_open(struct tell *, struct request *);
+/* The same, and what the body and the Accept header say of the answer.  -1: validation_error. */
 int	 tell_read(struct tell *, struct request *);
 /*
  * Before turn_begin() or turn_retry(): from now until tell_run() the end of the worker does not stop the job, for

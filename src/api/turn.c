@@ -144,7 +144,7 @@ turn_retry_post(struct request *r)
 		return -1;
 
 	if (tell_hold(&t) < 0 ||
-	    turn_retry(&t.turn, id, r->job.turn, key, hash) < 0)
+	    turn_retry(&t.turn, id, r->job.turn, false, key, hash) < 0)
 		return -1;
 	return tell_run(&t);
 }

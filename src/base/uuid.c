@@ -68,16 +68,14 @@ random_fetch(void *out, size_t n)
 	}
 }
 
-void
-uuid_new(char out[UUID_TEXT])
+static void
+uuid_write(unsigned char b[16], int version, char out[UUID_TEXT])
 {
 	static const char	 hex[] = "0123456789abcdef";
-	unsigned char		 b[16];
 	char			*p = out;
 
-	random_bytes(b, sizeof b);
-	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);	/* version 4, RFC 9562 section 5.4 */
-	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);	/* variant, section 4.1 */
+	b[6] = (unsigned char)((b[6] & 0x0f) | version << 4);	/* RFC 9562, sections 5.4 and 5.8 */
+	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);		/* variant, section 4.1 */
 	for (int i = 0; i < 16; i++) {
 		if (i == 4 || i == 6 || i == 8 || i == 10)
 			*p++ = '-';
@@ -85,6 +83,43 @@ uuid_new(char out[UUID_TEXT])
 		*p++ = hex[b[i] & 15];
 	}
 	*p = '\0';
+}
+
+void
+uuid_new(char out[UUID_TEXT])
+{
+	unsigned char	 b[16];
+
+	random_bytes(b, sizeof b);
+	uuid_write(b, 4, out);
+}
+
+static unsigned char
+nibble(char c)
+{
+	return (unsigned char)(c >= 'a' ? c - 'a' + 10 : c - '0');
+}
+
+int
+uuid_derive(const char *from, int a, int b, char out[UUID_TEXT])
+{
+	unsigned char	 bytes[16];
+	char		 low[UUID_TEXT];
+	const char	*p = low;
+
+	if (!uuid_parse(from, low))
+		return -1;
+	for (int i = 0; i < 16; i++, p += 2) {
+		p += *p == '-';
+		bytes[i] = (unsigned char)(nibble(p[0]) << 4 | nibble(p[1]));
+	}
+	/* Behind the bits that say version and variant, so that nothing of it is lost. */
+	for (int i = 0; i < 3; i++) {
+		bytes[10 + i] ^= (unsigned char)((unsigned)a >> 8 * i);
+		bytes[13 + i] ^= (unsigned char)((unsigned)b >> 8 * i);
+	}
+	uuid_write(bytes, 8, out);
+	return 0;
 }
 
 bool

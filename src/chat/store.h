@@ -78,11 +78,12 @@ struct store_begun {			/* out; beyond key and next only for STORE_BEGUN */
 int	 store_begin(struct job *, const struct store_begin *, struct store_begun *);
 
 /*
- * The last turn of a conversation begins anew from its message, as the next run.  key NULL: none.
+ * The last turn of a conversation begins anew from its message, as the next run; with supersede any, and those after
+ * it are superseded (schema/006-feedback.sql).  key NULL: none.
  * Failures: turn_not_found, turn_not_retryable, rate_limited, idempotency_mismatch.
  */
-int	 store_retry(struct job *, const char *conversation_id, int turn, const char *key, const char *key_hash,
-	    struct store_begun *);
+int	 store_retry(struct job *, const char *conversation_id, int turn, bool supersede, const char *key,
+	    const char *key_hash, struct store_begun *);
 
 /* A decision of the user on a call that waits. */
 struct decision {

@@ -104,8 +104,8 @@ key_own(struct job *job, const char **key, const char **hash)
 }
 
 int
-store_retry(struct job *job, const char *conversation_id, int turn, const char *key, const char *key_hash,
-    struct store_begun *out)
+store_retry(struct job *job, const char *conversation_id, int turn, bool supersede, const char *key,
+    const char *key_hash, struct store_begun *out)
 {
 	int64_t		 until = deadline_ms(FATE_MS);
 	struct pg_rows	 rows;
@@ -114,9 +114,9 @@ store_retry(struct job *job, const char *conversation_id, int turn, const char *
 	key_own(job, &key, &key_hash);
 	for (int tries = 0; pg_query(job, PG_TURN, &rows,
 	    "SELECT " ROWS_BEGUN
-	    "  FROM parley.turn_retry($1::text, $2::uuid, $3::int, $4::text, $5::text, $6::text[], $7::int, $8::int,"
-	    "       $9::int, $10::int)",
-	    job->user, conversation_id, pg_num(job, turn), key, key_hash, LOAD(job),
+	    "  FROM parley.turn_retry($1::text, $2::uuid, $3::int, $4::boolean, $5::text, $6::text, $7::text[], $8::int,"
+	    "       $9::int, $10::int, $11::int)",
+	    job->user, conversation_id, pg_num(job, turn), pg_flag(supersede), key, key_hash, LOAD(job),
 	    pg_num(job, job->conf->turn_deadline), pg_num(job, job->conf->limits_user_turns)) < 0; tries++)
 		if (!ask_again(job, &rows, until, tries, &again))
 			return -1;

@@ -52,13 +52,14 @@ turn_decide(struct turn *t, const char *conversation_id, const struct decision *
 }
 
 int
-turn_retry(struct turn *t, const char *conversation_id, int turn, const char *key, const char *key_hash)
+turn_retry(struct turn *t, const char *conversation_id, int turn, bool supersede, const char *key,
+    const char *key_hash)
 {
 	struct store_begun	 begun;
 
 	if (turn_prepare(t) < 0)
 		return -1;
-	return turn_open(t, store_retry(t->job, conversation_id, turn, key, key_hash, &begun), &begun);
+	return turn_open(t, store_retry(t->job, conversation_id, turn, supersede, key, key_hash, &begun), &begun);
 }
 
 int
@@ -232,6 +233,13 @@ turn_ask(struct turn *t)
 	return got;
 }
 
+void
+turn_message_id(const char *first, int run, int index, char out[UUID_TEXT])
+{
+	if (uuid_derive(first, run, index, out) < 0)
+		uuid_new(out);
+}
+
 struct message *
 turn_append(struct turn *t, const struct answer *a)
 {
@@ -245,7 +253,7 @@ turn_append(struct turn *t, const struct answer *a)
 		t->prompt.messages = wider;
 		t->room += 8;
 	}
-	uuid_new(id);
+	turn_message_id(t->prompt.messages[t->first].id, t->key.run, t->prompt.nmessages - t->first, id);
 	m = &t->prompt.messages[t->prompt.nmessages];
 	*m = (struct message){
 		.id = id,

@@ -74,7 +74,9 @@ struct turn {
 int	 turn_begin(struct turn *, const struct store_begin *);
 int	 turn_decide(struct turn *, const char *conversation_id, const struct decision *, int n, const char *key,
 	    const char *key_hash);
-int	 turn_retry(struct turn *, const char *conversation_id, int turn, const char *key, const char *key_hash);
+/* supersede: one that is not the last, too; those after it are out of the history then. */
+int	 turn_retry(struct turn *, const char *conversation_id, int turn, bool supersede, const char *key,
+	    const char *key_hash);
 /* yields.  One without a worker; handed: it was given to this one. mine false: there was nothing to take. */
 int	 turn_take(struct turn *, const struct turn_key *, bool handed);
 
@@ -84,6 +86,12 @@ int	 turn_take(struct turn *, const struct turn_key *, bool handed);
  * go on with something else, unless the worker ends (job->stop is still JOB_DRAINED).
  */
 int	 turn_run(struct turn *);
+
+/*
+ * The id that message `index` of this run gets, from that of the user's first one: so whoever tells of it, on any
+ * worker, can name it before it is whole.
+ */
+void	 turn_message_id(const char *first, int run, int index, char out[37]);
 
 /* This turn's own messages, the user's first. */
 const struct message *turn_messages(const struct turn *, int *n);

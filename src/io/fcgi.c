@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <fastcgi.h>
 #include <fcgios.h>
 
 #include "base/buf.h"
@@ -91,7 +92,25 @@ fcgi_flush(struct fcgi *c)
 bool
 fcgi_gone(const struct fcgi *c)
 {
-	return c->finished || FCGX_GetError(c->rq.out) != 0;
+	return c->finished || c->broken || FCGX_GetError(c->rq.out) != 0;
+}
+
+/*
+ * The request has been read to its end, so what is there now is the end of the connection, which is all that nginx
+ * says, or an FCGI_ABORT_REQUEST (FastCGI, section 5.4).
+ */
+bool
+fcgi_hung_up(struct fcgi *c)
+{
+	unsigned char	 head[2];
+	ssize_t		 n;
+
+	if (fcgi_gone(c))
+		return true;
+	n = recv(c->fd, head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) || (n == 2 && head[1] == FCGI_ABORT_REQUEST))
+		c->broken = true;
+	return c->broken;
 }
 
 /*

@@ -50,6 +50,8 @@ int	 fcgi_body(struct fcgi *, struct buf *, size_t max);
 int	 fcgi_write(struct fcgi *, const void *, size_t);
 int	 fcgi_flush(struct fcgi *);
 bool	 fcgi_gone(const struct fcgi *);
+/* Looks whether the web server has closed the connection (its client has gone), or said so; then fcgi_gone() is true. */
+bool	 fcgi_hung_up(struct fcgi *);
 /* yields.  Ends the request early (the handler goes on without a client); later writes return -1. */
 void	 fcgi_finish(struct fcgi *);
 

@@ -278,12 +278,12 @@ walk_hands(struct job *job)
 	ok(store_tool_run(job, &c.key, 1, 0, &call) == 0 && !call.is_error, "who took it can");
 	ok(end(job, &c, "done", "Done.") == 0, "... and ends it");
 
-	ok(store_retry(job, c.key.conversation_id, 1, NULL, NULL, &d) == 0 && d.got == STORE_BEGUN, "again");
+	ok(store_retry(job, c.key.conversation_id, 1, false, NULL, NULL, &d) == 0 && d.got == STORE_BEGUN, "again");
 	ok(d.key.run == 2 && d.key.turn == 1, "... as run 2");
 	ok(d.nearlier == 1 && d.history[d.nhistory].ncalls == 1 && d.nown == 1, "... with the calls of the first");
-	ok(store_retry(job, c.key.conversation_id, 1, NULL, NULL, &c) < 0, "not while it runs");
+	ok(store_retry(job, c.key.conversation_id, 1, false, NULL, NULL, &c) < 0, "not while it runs");
 	failed(job, FAIL_TURN_NOT_RETRYABLE, "... turn_not_retryable");
-	ok(store_retry(job, d.key.conversation_id, 8, NULL, NULL, &c) < 0, "nor what is not there");
+	ok(store_retry(job, d.key.conversation_id, 8, false, NULL, NULL, &c) < 0, "nor what is not there");
 	failed(job, FAIL_TURN_NOT_FOUND, "... turn_not_found");
 	ok(end(job, &d, "failed", NULL) == 0, "the end of the second run");
 }

@@ -87,8 +87,9 @@ sub load {
 
 sub retry {
 	my ($self, $turn, %o) = @_;
-	return _turn($turn->{user}, $self->rows('SELECT * FROM parley.turn_retry(?::text, ?::uuid, ?::int, ?::text, ?::text,'
-	    . ' ?::text[], ?::int, ?::int, ?::int, ?::int)', @$turn{qw(user conversation_id turn)}, $o{key} // ' ' . uuid(),
+	return _turn($turn->{user}, $self->rows('SELECT * FROM parley.turn_retry(?::text, ?::uuid, ?::int, ?::boolean, ?::text, ?::text,'
+	    . ' ?::text[], ?::int, ?::int, ?::int, ?::int)', @$turn{qw(user conversation_id turn)},
+	    $o{supersede} ? 't' : 'f', $o{key} // ' ' . uuid(),
 	    $o{hash} // '', [], 50, 24000, $o{deadline} // 100000, $o{max_turns} // 256));
 }
 

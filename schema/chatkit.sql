@@ -1,0 +1,156 @@
+-- What only POST /api/chatkit asks for: threads by when they were begun, their messages turn by turn from either end,
+-- what can be checked before a stream is opened, and feedback.
+SET LOCAL ROLE parley_owner;
+
+CREATE OR REPLACE FUNCTION parley.chatkit_threads(p_user text, p_id uuid, p_limit int, p_oldest_first boolean, p_after uuid)
+RETURNS TABLE (id uuid, title text, created_at text)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+	v_after timestamptz;
+BEGIN
+	IF p_id IS NOT NULL THEN
+		RETURN QUERY
+		SELECT c.id, c.title, parley.utc(c.created_at) FROM parley.conversations c
+		 WHERE c.user_id = p_user AND c.id = p_id;
+		RETURN;
+	END IF;
+	SELECT c.created_at INTO v_after FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_after;
+	IF p_oldest_first THEN
+		RETURN QUERY
+		SELECT c.id, c.title, parley.utc(c.created_at) FROM parley.conversations c
+		 WHERE c.user_id = p_user
+		   AND (c.created_at, c.id) > (coalesce(v_after, '-infinity'), coalesce(p_after, '00000000-0000-0000-0000-000000000000'))
+		 ORDER BY c.created_at, c.id
+		 LIMIT p_limit;
+	ELSE
+		RETURN QUERY
+		SELECT c.id, c.title, parley.utc(c.created_at) FROM parley.conversations c
+		 WHERE c.user_id = p_user
+		   AND (c.created_at, c.id) < (coalesce(v_after, 'infinity'), coalesce(p_after, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+		 ORDER BY c.created_at DESC, c.id DESC
+		 LIMIT p_limit;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION parley.chatkit_threads IS
+    'Conversations as ChatKit''s threads: the one named, or so many by when they were begun, after the one given.';
+
+CREATE OR REPLACE FUNCTION parley.chatkit_messages(p_user text, p_conversation uuid, p_from int, p_turns int,
+    p_oldest_first boolean)
+RETURNS TABLE (turn int, run int, idx int, id uuid, role text, content text, raw json, source text,
+    turn_state text, error_code text, interrupted boolean, created_at text, calls json)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+	v_turns int[];
+BEGIN
+	IF p_oldest_first THEN
+		v_turns := ARRAY(SELECT t.turn FROM parley.turns t
+		                  WHERE t.user_id = p_user AND t.conversation_id = p_conversation
+		                    AND t.turn >= coalesce(p_from, 0) AND t.superseded_at IS NULL
+		                  ORDER BY t.turn LIMIT p_turns);
+	ELSE
+		v_turns := ARRAY(SELECT t.turn FROM parley.turns t
+		                  WHERE t.user_id = p_user AND t.conversation_id = p_conversation
+		                    AND t.turn <= coalesce(p_from, 2147483647) AND t.superseded_at IS NULL
+		                  ORDER BY t.turn DESC LIMIT p_turns);
+	END IF;
+	RETURN QUERY
+	SELECT m.turn, m.run, m.idx, m.id, m.role, m.content, NULL::json, NULL::text, t.state, t.error_code, m.interrupted,
+	       parley.utc(m.created_at),
+	       CASE WHEN m.calls > 0 THEN parley.calls_json(p_user, p_conversation, m.turn, m.run, m.idx) END
+	  FROM unnest(v_turns) v (turn)
+	  JOIN parley.turns t
+	    ON t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = v.turn
+	  JOIN parley.messages m
+	    ON m.user_id = p_user AND m.conversation_id = p_conversation AND m.turn = t.turn AND m.run = t.run
+	 ORDER BY m.turn, m.idx;
+END
+$$;
+COMMENT ON FUNCTION parley.chatkit_messages IS
+    'The messages of so many turns in a row, in their newest runs, oldest first: those from a turn on, or those up to it.';
+
+CREATE OR REPLACE FUNCTION parley.chatkit_place(p_user text, p_conversation uuid, p_message uuid, OUT found boolean,
+    OUT turn int, OUT idx int, OUT role text, OUT shown boolean)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+BEGIN
+	found := EXISTS (SELECT FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_conversation);
+	SELECT m.turn, m.idx, m.role, t.run = m.run AND t.superseded_at IS NULL INTO turn, idx, role, shown
+	  FROM parley.messages m
+	  JOIN parley.turns t
+	    ON t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = m.turn
+	 WHERE m.user_id = p_user AND m.conversation_id = p_conversation AND m.id = p_message
+	 ORDER BY m.run DESC
+	 LIMIT 1;
+END
+$$;
+COMMENT ON FUNCTION parley.chatkit_place IS
+    'Where a message stands; shown: it is part of what people see (its turn has no newer run and was not superseded). found: there is such a conversation.';
+
+CREATE OR REPLACE FUNCTION parley.chatkit_check(p_user text, p_conversation uuid, p_turn int, p_key text, p_hash text,
+    p_max_turns int, p_max_queued int) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+	v_known text := (parley.key_find(p_user, p_key, p_hash)).outcome;
+	v_queued int;
+BEGIN
+	IF v_known IS NOT NULL THEN
+		RETURN v_known;
+	END IF;
+	IF p_conversation IS NOT NULL AND NOT EXISTS (SELECT FROM parley.conversations c
+	    WHERE c.user_id = p_user AND c.id = p_conversation) THEN
+		RETURN 'not_found';
+	END IF;
+	IF p_turn IS NOT NULL AND EXISTS (SELECT FROM parley.turns t
+	    WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'running') THEN
+		RETURN 'busy';
+	END IF;
+	v_queued := (SELECT count(*) FROM parley.turns t
+	              WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'queued');
+	IF p_turn IS NULL AND v_queued >= greatest(p_max_queued, 1) THEN
+		RETURN 'queue_full';
+	END IF;
+	IF p_max_turns > 0 AND p_max_turns <=
+	    (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
+	    + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued') THEN
+		RETURN 'rate_limited';
+	END IF;
+	RETURN 'fine';
+END
+$$;
+COMMENT ON FUNCTION parley.chatkit_check IS
+    'Would turn_begin, or with p_turn turn_retry, be done now? fine, known, or its refusal. What comes between then and now is told inside of the stream.';
+
+CREATE OR REPLACE FUNCTION parley.feedback_give(p_user text, p_conversation uuid, p_items text[], p_messages uuid[], p_kind text)
+RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+	v_user text := set_config('parley.user_id', p_user, true);
+BEGIN
+	-- Deletion waits for this lock, so nothing is left behind.
+	PERFORM FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_conversation FOR KEY SHARE;
+	IF NOT FOUND THEN
+		RETURN 'not_found';
+	END IF;
+	IF EXISTS (SELECT FROM unnest(p_messages) p (id)
+	            WHERE NOT EXISTS (SELECT FROM parley.messages m
+	                               WHERE m.user_id = p_user AND m.conversation_id = p_conversation AND m.id = p.id)) THEN
+		RETURN 'no_item';
+	END IF;
+	INSERT INTO parley.feedback AS f (user_id, conversation_id, item, kind, given_at)
+	SELECT DISTINCT p_user, p_conversation, p.item, p_kind, clock_timestamp() FROM unnest(p_items) p (item)
+	ON CONFLICT (user_id, conversation_id, item) DO UPDATE
+	    SET kind = excluded.kind, given_at = excluded.given_at;
+	RETURN 'given';
+END
+$$;
+COMMENT ON FUNCTION parley.feedback_give IS
+    'Stores what the user thinks of these items of a conversation (p_messages: the message of each); not_found, or no_item, when one of them is not there, and then nothing is stored.';
+RESET ROLE;
