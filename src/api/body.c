@@ -1,5 +1,6 @@
 #include "api/body.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -93,17 +94,18 @@ put_usage(struct buf *b, const struct body *body)
 	jw_close(b, '}');
 }
 
-static void
-put_now(struct buf *b)
+void
+body_put_now(struct buf *b)
 {
 	struct timespec	 ts;
 	struct tm	 tm;
-	char		 text[32];
+	char		 text[32], whole[48];
 
 	clock_gettime(CLOCK_REALTIME, &ts);
 	gmtime_r(&ts.tv_sec, &tm);
 	strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-	buf_printf(b, "\"%s.%03ldZ\"", text, ts.tv_nsec / 1000000);
+	(void)snprintf(whole, sizeof whole, "%s.%03ldZ", text, ts.tv_nsec / 1000000);
+	jw_string(b, whole);
 }
 
 struct body
@@ -198,7 +200,7 @@ body_put(struct buf *b, const struct body *body)
 	jw_key(b, "messages"), put_messages(b, body);
 	jw_key(b, "usage"), put_usage(b, body);
 	jw_key(b, "model"), jw_string(b, body->model);
-	jw_key(b, "timestamp"), put_now(b);
+	jw_key(b, "timestamp"), body_put_now(b);
 	jw_close(b, '}');
 	buf_free(&said);
 }

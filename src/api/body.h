@@ -33,6 +33,8 @@ void	 body_put_approval(struct buf *, const struct call *);	/* one of approvals_
 /* The nth call of the turn that waits for a yes or no, from 0; NULL: there are no more. */
 const struct call *body_question(const struct body *, int nth);
 
+void	 body_put_now(struct buf *);				/* the time, as a string */
+
 /* The contract's status for a turn's state. */
 const char *body_status(const char *state);
 

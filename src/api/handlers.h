@@ -19,6 +19,7 @@ int	 turn_get(struct request *);
 int	 turn_events_get(struct request *);
 int	 turn_cancel_post(struct request *);
 int	 turn_retry_post(struct request *);
+int	 chatkit_post(struct request *);
 int	 health_get(struct request *);
 int	 mcp_post(struct request *);
 

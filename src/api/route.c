@@ -12,6 +12,7 @@
 static const struct route routes[] = {
 	{ "POST",   "/api/chat",				chat_post,		false, BODY_OBJECT },
 	{ "POST",   "/api/{user}/chat",				chat_post,		false, BODY_OBJECT },
+	{ "POST",   "/api/chatkit",				chatkit_post,		false, BODY_OBJECT },
 	{ "GET",    "/api/conversations",			conversations_get,	false, BODY_NONE },
 	{ "GET",    "/api/conversations/{id}",			conversation_get,	false, BODY_NONE },
 	{ "PATCH",  "/api/conversations/{id}",			conversation_patch,	false, BODY_OBJECT },
@@ -26,12 +27,14 @@ static const struct route routes[] = {
 
 #define NROUTES	(sizeof routes / sizeof *routes)
 
-/* A pool may serve one of the two alone; that it is well it says in any case. */
+/* A pool may serve one of the two alone, and no ChatKit; that it is well it says in any case. */
 static bool
 route_served(const struct route *route, const struct conf *conf)
 {
 	bool	 mcp = route->handler == mcp_post;
 
+	if (route->handler == chatkit_post && !conf->chatkit_enabled)
+		return false;
 	if (strcmp(conf->api_serve, "all") == 0 || route->handler == health_get)
 		return true;
 	return mcp == (strcmp(conf->api_serve, "mcp") == 0);

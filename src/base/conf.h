@@ -139,6 +139,10 @@ struct conf {
 	bool		 api_create_unknown;	/* unknown_conversation = create */
 	const char	*api_serve;		/* "all", "chat", "mcp" */
 
+	/* [chatkit] */
+	bool		 chatkit_enabled;	/* true */
+	bool		 chatkit_cancel;	/* true: a client that goes away stops its turn */
+
 	/* [mcp] */
 	const char	*mcp_origins;		/* list of exact origins */
 	const char	*mcp_hosts;		/* list of names, NULL: not checked */

@@ -120,6 +120,9 @@ const struct conf_key	 conf_table[] = {
 	/* Whether turns without a worker are looked for is decided at the start. */
 	{ "api", "serve", CONF_WORD, AT(api_serve), "all", .words = "all chat mcp", .restart = true },
 
+	{ "chatkit", "enabled", CONF_BOOL, AT(chatkit_enabled), "yes" },
+	{ "chatkit", "cancel_on_disconnect", CONF_BOOL, AT(chatkit_cancel), "yes" },
+
 	{ "mcp", "origins", CONF_LIST, AT(mcp_origins) },
 	{ "mcp", "hosts", CONF_LIST, AT(mcp_hosts) },
 

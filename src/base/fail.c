@@ -8,6 +8,8 @@ static const struct fail_kind	 kinds[FAIL_COUNT] = {
 	[FAIL_NONE] = { "", 200, 0, "" },
 	[FAIL_INVALID_JSON] = { "invalid_json", 400, 0,
 	    "The body must be one JSON object in UTF-8." },
+	[FAIL_BAD_REQUEST] = { "bad_request", 400, 0,
+	    "The request is not one that this address understands." },
 	[FAIL_MISSING_TOKEN] = { "missing_token", 401, 0,
 	    "Sign in first: the request has no bearer token." },
 	[FAIL_INVALID_TOKEN] = { "invalid_token", 401, 0,
