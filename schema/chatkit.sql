@@ -73,14 +73,14 @@ $$;
 COMMENT ON FUNCTION parley.chatkit_messages IS
     'The messages of so many turns in a row, in their newest runs, oldest first: those from a turn on, or those up to it.';
 
-CREATE OR REPLACE FUNCTION parley.chatkit_place(p_user text, p_conversation uuid, p_message uuid, OUT found boolean,
+CREATE OR REPLACE FUNCTION parley.chatkit_place(p_user text, p_conversation uuid, p_message uuid, OUT there boolean,
     OUT turn int, OUT idx int, OUT role text, OUT shown boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
 BEGIN
-	found := EXISTS (SELECT FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_conversation);
+	there := EXISTS (SELECT FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_conversation);
 	SELECT m.turn, m.idx, m.role, t.run = m.run AND t.superseded_at IS NULL INTO turn, idx, role, shown
 	  FROM parley.messages m
 	  JOIN parley.turns t
@@ -91,7 +91,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.chatkit_place IS
-    'Where a message stands; shown: it is part of what people see (its turn has no newer run and was not superseded). found: there is such a conversation.';
+    'Where a message stands; shown: it is part of what people see (its turn has no newer run and was not superseded). there: there is such a conversation.';
 
 CREATE OR REPLACE FUNCTION parley.chatkit_check(p_user text, p_conversation uuid, p_turn int, p_key text, p_hash text,
     p_max_turns int, p_max_queued int) RETURNS text
@@ -145,7 +145,8 @@ BEGIN
 		RETURN 'no_item';
 	END IF;
 	INSERT INTO parley.feedback AS f (user_id, conversation_id, item, kind, given_at)
-	SELECT DISTINCT p_user, p_conversation, p.item, p_kind, clock_timestamp() FROM unnest(p_items) p (item)
+	SELECT p_user, p_conversation, p.item, p_kind, clock_timestamp()
+	  FROM (SELECT DISTINCT u.item FROM unnest(p_items) u (item)) p
 	ON CONFLICT (user_id, conversation_id, item) DO UPDATE
 	    SET kind = excluded.kind, given_at = excluded.given_at;
 	RETURN 'given';

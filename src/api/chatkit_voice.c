@@ -49,8 +49,8 @@ messages_now(const struct kit *k, int *n)
 	return t->turn.prompt.messages != NULL ? turn_messages(&t->turn, n) : NULL;
 }
 
-/* The place and the id of the message that is being said. */
-static int
+/* The id of the message that is being said. */
+static void
 message_now(const struct kit *k, char id[UUID_TEXT])
 {
 	const struct tell	*t = &k->tell;
@@ -61,10 +61,9 @@ message_now(const struct kit *k, char id[UUID_TEXT])
 	for (int i = 0; i < n; i++)
 		if (m[i].index == index) {
 			memccpy(id, m[i].id, '\0', UUID_TEXT);
-			return index;
+			return;
 		}
 	turn_message_id(m[0].id, mine ? t->turn.key.run : t->follow.now.run, index, id);
-	return index;
 }
 
 /* -- what the client was shown -- */
@@ -195,21 +194,20 @@ send_notice(struct kit *k, const char *text)
 /* -- the text that is being said -- */
 
 static void
-text_begin(struct kit *k, const char *id, int index)
+text_begin(struct kit *k, const char *id, const char *text)
 {
 	memccpy(k->text_id, id, '\0', sizeof k->text_id);
-	k->text_index = index;
 	k->text_shown = false;
 	buf_clear(&k->text);
+	buf_str(&k->text, text);
 }
 
+/* What is known of it now. */
 static void
 text_show(struct kit *k)
 {
 	struct buf	 b = { 0 };
 
-	/* One thing at a time is open: what tools did is over when there is something to say about it. */
-	kit_sync(k, SYNC_TEXT);
 	k->text_shown = true;
 	shown_add(k, k->text_id, false);
 	event_open(&b, "thread.item.added");
@@ -293,8 +291,8 @@ voice_delta(void *arg, const char *text, size_t n)
 {
 	struct kit	*k = arg;
 	char		 id[UUID_TEXT];
-	int		 index = message_now(k, id);
 
+	message_now(k, id);
 	if (shown_done(k, id))
 		return;
 	if (strcmp(k->text_id, id) != 0) {
@@ -303,13 +301,16 @@ voice_delta(void *arg, const char *text, size_t n)
 			text_drop(k);
 		if (shown_done(k, id))
 			return;
-		text_begin(k, id, index);
+		text_begin(k, id, "");
 	}
 	buf_add(&k->text, text, n);
 	if (k->text_shown)
 		send_delta(k, text, n);
-	else if (!text_is_blank(buf_text(&k->text)))
+	else if (!text_is_blank(buf_text(&k->text))) {
+		/* One thing at a time is open: what tools did is over when there is something to say about it. */
+		kit_sync(k, SYNC_TEXT);
 		text_show(k);
+	}
 }
 
 static void
@@ -448,16 +449,20 @@ kit_sync(struct kit *k, enum sync how)
 static void
 sync_text(struct kit *k, const struct item *item)
 {
-	if (strcmp(k->text_id, item->id) == 0 && k->text_shown)
-		send_part(k, "assistant_message.content_part.done", item->m->content);
-	else if (k->text_id[0] != '\0' && k->text_index <= item->m->index)
+	bool	 reply = item->m->role == ROLE_ASSISTANT;
+
+	if (strcmp(k->text_id, item->id) != 0 && k->text_id[0] != '\0')
 		text_drop(k);
+	if (reply && !k->text_shown) {
+		text_begin(k, item->id, item->m->content);
+		text_show(k);
+	}
+	if (reply)
+		send_part(k, "assistant_message.content_part.done", item->m->content);
 	send_item(k, "thread.item.done", item, true);
 	shown_add(k, item->id, true);
-	if (strcmp(k->text_id, item->id) == 0) {
-		k->text_id[0] = '\0';
-		k->text_shown = false;
-	}
+	k->text_id[0] = '\0';
+	k->text_shown = false;
 }
 
 static void

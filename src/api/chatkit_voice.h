@@ -36,7 +36,6 @@ struct kit {				/* on the stack of its request */
 	struct kit_shown *shown;	/* items of this turn, in the job's arena */
 	int		 nshown, room;
 	char		 text_id[37];	/* the text that is being said; "" none */
-	int		 text_index;
 	bool		 text_shown;
 	struct buf	 text;
 	const char	**tasks;	/* the open workflow's, as they were told */

@@ -81,10 +81,10 @@ kit_place(struct job *job, const char *id, const char *message_id, struct kit_pl
 	const char	*role;
 
 	if (pg_query(job, PG_TURN, &rows,
-	    "SELECT found, turn, idx, role, shown FROM parley.chatkit_place($1::text, $2::uuid, $3::uuid)",
+	    "SELECT there, turn, idx, role, shown FROM parley.chatkit_place($1::text, $2::uuid, $3::uuid)",
 	    job->user, id, message_id) < 0)
 		return -1;
-	if (!pg_bool(&rows, 0, "found"))
+	if (!pg_bool(&rows, 0, "there"))
 		return job_fail(job, FAIL_CONVERSATION_NOT_FOUND, NULL);
 	role = pg_text(&rows, 0, "role");
 	place->turn = (int)pg_int(&rows, 0, "turn");
