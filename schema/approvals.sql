@@ -262,8 +262,9 @@ BEGIN
 	PERFORM parley.calls_close(p_user, p_conversation, p_turn, t.run)
 	   FROM parley.turns t
 	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
+	-- With a new fence: who had asked the question must not take this end for his own, and the next turn with it.
 	UPDATE parley.turns t
-	   SET state = 'cancelled', open_calls = 0, ended_at = clock_timestamp(), asked_at = NULL, expires_at = NULL,
+	   SET state = 'cancelled', fence = t.fence + 1, open_calls = 0, ended_at = clock_timestamp(), asked_at = NULL, expires_at = NULL,
 	       error_code = p_error_code,
 	       sentence = CASE p_error_code WHEN 'approval_expired' THEN 'The question was not answered in time.' END
 	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn AND t.state = 'approval_required';
