@@ -159,7 +159,7 @@ subtest 'twice' => sub {
 	my @r = map { $_->response } map {
 		$_->begin('POST', "/api/conversations/$id/turns/1/cancel", undef, user => 'dan', headers => { 'Content-Length' => 0 })
 	} $t, $other, $t;
-	is $r[0]{status}, 202, 'the first';
+	ok +(grep { $_->{status} == 202 } @r), 'one of those that come together';
 	is_deeply [grep { $_->{status} != 202 && ($_->{json}{error_code} // '') ne 'turn_not_running' } @r], [], 'more do no harm';
 	stopped($c, 'plain', time);
 	error_is(cancel($_, 'dan', $id, 1), 409, 'turn_not_running',
