@@ -75,6 +75,27 @@ subtest 'the table' => sub {
 	is $err, '', '... in no other words';
 };
 
+subtest 'a server that is odd' => sub {
+	my $vague = Parley::McpServer->new(version => '2025-11-25', vague => 1);
+	my $unnamed = Parley::McpServer->new(unnamed => 1);
+	my %odd = ('mcp.vague.url' => $vague->url, 'mcp.unnamed.url' => $unnamed->url);
+	my ($status, $out) = ctl(\%odd, 'tools');
+	like $out, qr/^vague +\S+ speaks 2025-11-25, \d+ tools$/m, 'one that answers whatever it does not know is asked by initialize';
+	like $out, qr/^unnamed +\S+ speaks 2026-07-28, \d+ tools$/m, 'one of the new era that names no revision is none of the old';
+	($status, $out) = ctl(\%odd, 'tools', 'call', 'vague_early', '--user', 'ann');
+	is "$status $out", qq(0 "early done"\n), 'a stream that ends early is gone on with';
+	is_deeply [map { $_->faults } $vague, $unnamed], [], '... not too soon; nor is anything else amiss';
+
+	# Words of 2020-12 that nobody here understands are the model's to read.
+	my $schema = { '$schema' => 'https://json-schema.org/draft/2020-12/schema', type => 'object', '$defs' => { a => {
+	    '$anchor' => 'anchor', type => 'string' } }, properties => { x => { '$ref' => '#/$defs/a' } }, additionalProperties => JSON::XS::false,
+	    allOf => [{ anyOf => [{ required => ['x'] }] }], if => { required => ['x'] }, then => {}, else => {} };
+	$unnamed->set(tools => [{ name => 'rich', inputSchema => $schema }]);
+	($status, $out) = ctl(\%odd, 'tools');
+	my ($got) = $out =~ /^unnamed_rich .*?(\{.*\})$/m;
+	is_deeply JSON::XS::decode_json($got // '{}'), $schema, 'a schema is kept as it came';
+};
+
 subtest 'a call' => sub {
 	my $call = sub { ctl(\%conf, 'tools', 'call', @_, '--user', 'ann') };
 	my ($status, $out, $err) = $call->('new_echo', '{"text":"grüße"}');

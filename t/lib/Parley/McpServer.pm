@@ -17,6 +17,8 @@ package Parley::McpServer;
 #	page		tools on a page of the list (all)
 #	tools		the list itself, instead of the usual one
 #	list		a misbehaviour for tools/list: its name, as for tools below
+#	vague		what is not known is answered with {}, as some of the old eras do
+#	unnamed		the new era: server/discover names no revisions
 #	want		a header and its value that must be there, as a hash
 #
 # Each connection has a process of its own; what they share are files.
@@ -214,6 +216,7 @@ sub _modern {
 	    requested => $version // '?' }))
 	    if ($version // '') ne $MODERN;
 	$self->_fault('a session in the new era') if $h->{'mcp-session-id'};
+	$self->_fault('no clientInfo') unless ($meta->{'io.modelcontextprotocol/clientInfo'}{name} // '') eq 'parley';
 	$self->_fault('no capabilities') unless ref $meta->{'io.modelcontextprotocol/clientCapabilities'} eq 'HASH';
 	my %want = ('mcp-protocol-version' => $version, 'mcp-method' => $m->{method});
 	$want{'mcp-name'} = $m->{params}{name} if $m->{method} eq 'tools/call';
@@ -232,7 +235,7 @@ sub _modern {
 		}
 		return $self->_http(400, $self->_error($m->{id}, -32020, "Header mismatch: $_")) if $got ne $want{$_};
 	}
-	return $self->_answer($set, $m, { resultType => 'complete', supportedVersions => [$MODERN], capabilities => { tools => {} },
+	return $self->_answer($set, $m, { resultType => 'complete', $set->{unnamed} ? () : (supportedVersions => [$MODERN]), capabilities => { tools => {} },
 	    serverInfo => { name => 'test', version => '1' } }) if $m->{method} eq 'server/discover';
 	return $self->_method($set, $m, { resultType => 'complete' });
 }
@@ -248,6 +251,10 @@ sub _legacy {
 	if ($m->{method} eq 'initialize') {
 		my %head;
 		$self->_fault('a session with initialize') if defined $session;
+		$self->_fault('initialize without clientInfo') unless ($m->{params}{clientInfo}{name} // '') eq 'parley' &&
+		    ($m->{params}{clientInfo}{version} // '') =~ /^\d/;
+		$self->_fault('initialize without capabilities') unless ref $m->{params}{capabilities} eq 'HASH';
+		$self->_fault('initialize with another version') unless ($m->{params}{protocolVersion} // '') eq '2025-11-25';
 		if ($set->{sessions}) {
 			$head{'Mcp-Session-Id'} = join '', map { sprintf '%04x', rand 65536 } 1 .. 8;
 			_put("$self->{dir}/sessions/$head{'Mcp-Session-Id'}", '');
@@ -261,6 +268,7 @@ sub _legacy {
 		return $self->_http($set->{lost}, $self->_error(undef, -32001, 'Session not found')) unless -e "$self->{dir}/sessions/$session";
 	}
 	if ($m->{method} eq 'server/discover') {
+		return $self->_answer($set, $m, {}) if $set->{vague};
 		return $self->_http(200, $self->_error($id, -32601, 'Method not found'));
 	}
 	$self->_fault('MCP-Protocol-Version: ' . ($h->{'mcp-protocol-version'} // 'none'))
@@ -304,6 +312,7 @@ sub _method {
 		    %$envelope ? (ttlMs => $set->{ttl} // 60000, cacheScope => 'public') : () });
 	}
 	return $self->_call($set, $m, $envelope) if $m->{method} eq 'tools/call';
+	return $self->_answer($set, $m, {}) if $set->{vague};
 	return $self->_http($set->{version} eq $MODERN ? 404 : 200, $self->_error($m->{id}, -32601, 'Method not found'));
 }
 
@@ -317,7 +326,8 @@ sub _call {
 	return $say->($a->{text} // '') if $name =~ /^(?:echo|act|again)$/;
 	return $say->(map { "$_=" . (ref $a->{$_} ? $JSON->encode($a->{$_}) : $a->{$_}) } sort keys %$a) if $name eq 'region';
 	return $say->('one', 'two') if $name eq 'destroy';
-	return $say->('{"a": [1, 2]}') if $name eq 'json';
+	# Without resultType, as of a server of the old eras.
+	return $self->_answer($set, $m, { content => [{ type => 'text', text => '{"a": [1, 2]}' }] }) if $name eq 'json';
 	return $say->() if $name eq 'nothing';
 	return $say->('x' x 600_000) if $name eq 'long';
 	return $self->_answer($set, $m, { %$envelope, structuredContent => { n => 7 }, content => [] }) if $name eq 'structured';
@@ -403,6 +413,7 @@ sub _misbehave {
 		# Closes before the answer, which is to be had by GET.
 		$self->_stream;
 		$self->_write("id: resume-$m->{id}\nretry: 50\ndata:\n\n");
+		_put("$self->{dir}/early", Time::HiRes::time());
 	} else {
 		$self->_http(200, $right);
 	}
@@ -411,6 +422,8 @@ sub _misbehave {
 sub _get {
 	my ($self, $set) = @_;
 	my ($id) = ($self->{h}{'last-event-id'} // '') =~ /^resume-(\d+)$/ or return $self->_http(405, undef, Allow => 'POST');
+	open my $fh, '<', "$self->{dir}/early" or return;
+	$self->_fault('back before it was asked to be') if Time::HiRes::time() - <$fh> < 0.045;
 	$self->_stream;
 	$self->_event({ jsonrpc => '2.0', id => 0 + $id, result => { content => [{ type => 'text', text => 'early done' }] } });
 }
