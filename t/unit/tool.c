@@ -24,7 +24,7 @@ static const struct { const char *name, *description, *schema, *risk; } catalog[
 	{ "no_schema", NULL, "[]", "writes" },
 };
 
-static struct conf	 conf = { .tools_enabled = true, .tools_refresh = 300 };
+static struct conf	 conf = { .tools_enabled = true, .tools_sql = true, .tools_refresh = 300 };
 static int		 queries, taken, failed;
 static bool		 down;
 
