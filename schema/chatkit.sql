@@ -93,7 +93,7 @@ $$;
 COMMENT ON FUNCTION parley.chatkit_place IS
     'Where a message stands; shown: it is part of what people see (its turn has no newer run and was not superseded). there: there is such a conversation.';
 
-CREATE OR REPLACE FUNCTION parley.chatkit_check(p_user text, p_conversation uuid, p_turn int, p_key text, p_hash text,
+CREATE OR REPLACE FUNCTION parley.chatkit_check(p_user text, p_conversation uuid, p_wish text, p_key text, p_hash text,
     p_max_turns int, p_max_queued int) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -108,16 +108,16 @@ BEGIN
 	    WHERE c.user_id = p_user AND c.id = p_conversation) THEN
 		RETURN 'not_found';
 	END IF;
-	IF p_turn IS NOT NULL AND EXISTS (SELECT FROM parley.turns t
+	IF p_wish = 'retry' AND EXISTS (SELECT FROM parley.turns t
 	    WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'running') THEN
 		RETURN 'busy';
 	END IF;
 	v_queued := (SELECT count(*) FROM parley.turns t
 	              WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'queued');
-	IF p_turn IS NULL AND v_queued >= greatest(p_max_queued, 1) THEN
+	IF p_wish = 'message' AND v_queued >= greatest(p_max_queued, 1) THEN
 		RETURN 'queue_full';
 	END IF;
-	IF p_max_turns > 0 AND p_max_turns <=
+	IF p_wish <> 'decision' AND p_max_turns > 0 AND p_max_turns <=
 	    (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
 	    + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued') THEN
 		RETURN 'rate_limited';
@@ -126,7 +126,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.chatkit_check IS
-    'Would turn_begin, or with p_turn turn_retry, be done now? fine, known, or its refusal. What comes between then and now is told inside of the stream.';
+    'Would turn_begin (p_wish message), turn_retry (retry) or turn_decide (decision) be done now? fine, known, or its refusal. What comes between then and now is told inside of the stream.';
 
 CREATE OR REPLACE FUNCTION parley.feedback_give(p_user text, p_conversation uuid, p_items text[], p_messages uuid[], p_kind text)
 RETURNS text

@@ -28,6 +28,9 @@ my $model = Parley::Model->new(scripts => {
 	broken => "status 400\nheader Content-Type: application/json\nraw {\"error\":{\"message\":\"no\"}}\n",
 	(map { ("slow$_" => $slow) } 1 .. 9),
 	silent => text_reply(700, 'At last.'),
+	(map { ("delete$_" => join("---\n", call_reply(delete_task => { task_id => 1 }), text_reply('So ', 'be it.'))) } 1 .. 9),
+	several => join("---\n", text_reply('I shall. ') =~ s/data [^\n]*finish_reason.*//sr . call_reply(delete_task => { task_id => 1 },
+	    list_tasks => {}, delete_task => { task_id => 2 }), call_reply(list_tasks => {}), text_reply('Gone.')),
 	hang => "hang\n",
 });
 my $t = Parley::Test->new(model => $model, conf => { 'model.retries' => 0, 'client.keepalive' => '200 ms' });
@@ -243,6 +246,105 @@ subtest 'quiet, and behind another' => sub {
 	is kinds(@e), 'item.added added text_delta done item.done', 'and then answered';
 	is_deeply shown(@e), [$q->items($id)->[-1]], 'screen and rows agree';
 	$live->response;
+};
+
+# A user with two tasks who is asked about deleting; the thread, the structured_input, and all items so far.
+sub asked {
+	my ($user, $script) = @_;
+	my $a = Parley::ChatKit->new($t, $user);
+	$t->chat($user, "add task: T$_") for 1 .. 2;
+	my @e = $a->say("script:$script");
+	my $id = $e[0]{thread}{id};
+	my ($ask) = grep { $_->{type} eq 'structured_input' } @{$a->items($id)};
+	is_deeply shown(@e), $a->items($id), 'screen and rows agree';
+	return ($a, $id, $ask, @e);
+}
+
+sub answer {
+	my ($a, $id, $ask, @values) = @_;
+	my %answers = map { $_->{id} => { values => [shift(@values) // ()], skipped => JSON::XS::false } } @{$ask->{inputs}};
+	return $a->stream('threads.add_structured_input', { thread_id => $id, item_id => $ask->{id},
+	    input => { status => 'answered', answers => { %answers, unknown => { values => ['x'] } } } });
+}
+
+sub tasks { return $pg->one('SELECT count(*) FROM tasks.tasks WHERE user_id = ?', $_[0]) }
+
+subtest 'approvals: threads.add_structured_input' => sub {
+	my ($a, $id, $ask, @e) = asked('ava', 'delete1');
+	is kinds(@e), 'created item.done stream_options item.done', 'the turn ends with the question';
+	item_ok $ask, $id, 'the question';
+	is $ask->{status}, 'pending', '... waits';
+	is_deeply [map { [$_->{type}, map { $_->{value} } @{$_->{options}}] } @{$ask->{inputs}}],
+	    [['multiple_choice', 'Approve', 'Deny']], '... for one of two';
+	like $ask->{inputs}[0]{question}, qr/\w/, '... and says what for';
+	my $wrong = sub { $a->ask('threads.add_structured_input', { thread_id => $id, item_id => $ask->{id}, input => $_[0] })->{status} };
+	is $wrong->($_), 400, 'no answer' for undef, {}, { status => 'done' }, { status => 'answered', answers => [] },
+	    { status => 'answered', answers => { $ask->{inputs}[0]{id} => 7 } },
+	    { status => 'answered', answers => { $ask->{inputs}[0]{id} => { values => ['Perhaps'] } } };
+	is tasks('ava'), 2, 'nothing was done yet';
+	@e = answer($a, $id, $ask, 'Approve');
+	is kinds(@e), 'stream_options item.replaced item.added updated item.done item.added added text_delta done item.done',
+	    'the answered item, and then the reply';
+	is_deeply [map { $_->{answer} } @{$e[1]{item}{inputs}}], [{ values => ['Approve'], skipped => JSON::XS::false }], 'with its answer';
+	is $e[1]{item}{status}, 'answered', '... answered';
+	is_deeply shown(@e), [@{$a->items($id)}[1 .. 3]], 'screen and rows agree';
+	is tasks('ava'), 1, 'it was done once';
+	is $a->ask('threads.add_structured_input', { thread_id => $id, item_id => $ask->{id},
+	    input => { status => 'skipped', answers => {} } })->{status}, 409, 'answered is answered';
+
+	my %p = (item_id => $ask->{id}, input => { status => 'skipped' });
+	error_is(Parley::ChatKit->new($t, 'mallory')->ask('threads.add_structured_input', { %p, thread_id => $id }), 404,
+	    'conversation_not_found', 'somebody else');
+	is $a->ask('threads.add_structured_input', { %p, thread_id => $id, item_id => $a->items($id)->[0]{id} })->{status}, 400, 'no question';
+	is $a->ask('threads.add_structured_input', { %p, thread_id => $id, item_id => "ask_$nobody" })->{status}, 404, 'no such question';
+
+	for my $case (['bea', 2, ['Deny'], 'answered'], ['cleo', 3, [], 'answered']) {
+		my ($user, $n, $values, $status) = @$case;
+		($a, $id, $ask) = asked($user, "delete$n");
+		@e = answer($a, $id, $ask, @$values);
+		is $e[1]{item}{status}, $status, 'no';
+		is_deeply shown(@e), [@{$a->items($id)}[1 .. 3]], 'screen and rows agree';
+		is $a->items($id)->[2]{workflow}{tasks}[0]{title}, 'Delete task not done', 'it was not done';
+		is tasks($user), 2, '... indeed';
+	}
+	($a, $id, $ask) = asked('dee', 'delete4');
+	@e = $a->stream('threads.add_structured_input', { thread_id => $id, item_id => $ask->{id}, input => { status => 'skipped' } });
+	is tasks('dee'), 2, 'skipped is no yes';
+	my %id = map { $_->{id} => 1 } @{$a->items($id)};
+	is scalar keys %id, 4, 'all ids are different';
+
+	($a, $id, $ask, @e) = asked('eve', 'several');
+	is kinds(@e), 'created item.done stream_options item.added added text_delta done item.done ' .
+	    'item.added updated item.done item.done', 'text, what needs no yes, and two questions';
+	@e = answer($a, $id, $ask, 'Approve', 'Deny');
+	is kinds(@e), 'stream_options item.replaced item.added added updated added updated item.done ' .
+	    'item.added added text_delta done item.done', 'and what became of them';
+	is_deeply shown(@e), [@{$a->items($id)}[3 .. 5]], 'screen and rows agree';
+	is tasks('eve'), 1, 'one was done';
+	my ($after, @got);
+	do {
+		my $p = $a->ask('items.list', { thread_id => $id, limit => 1, order => 'asc', after => $after })->{json};
+		push @got, @{$p->{data}};
+		$after = $p->{after};
+	} while defined $after;
+	is_deeply \@got, $a->items($id), 'one by one';
+
+	# A word, in either protocol; and the other way round.
+	($a, $id, $ask) = asked('fay', 'delete5');
+	@e = $a->say('yes', $id);
+	like kinds(@e), qr/^item.done stream_options item.replaced item.added updated item.done item.added added text_delta done item.done$/, 'yes';
+	is tasks('fay'), 1, 'done';
+	is_deeply [sort map { $_->{id} } @{shown(@e)}], [sort map { $_->{id} } @{$a->items($id)}[1 .. 4]], 'screen and rows agree';
+	($a, $id, $ask) = asked('gia', 'delete6');
+	$t->chat('gia', undef, conversation_id => $id, approvals => { $ask->{inputs}[0]{id} => JSON::XS::true });
+	is $a->items($id)->[1]{status}, 'answered', 'answered in the other protocol';
+
+	# Asked anew, an open question is closed.
+	($a, $id, $ask) = asked('hal', 'delete7');
+	$model->script(delete7 => text_reply('Another way.'));
+	@e = $a->stream('threads.retry_after_item', { thread_id => $id, item_id => $a->items($id)->[0]{id} });
+	is_deeply [map { $_->{type} } @{$a->items($id)}], [qw(user_message assistant_message)], 'retry of a turn that waits';
+	is tasks('hal'), 2, '... does not do it';
 };
 
 subtest 'what is refused' => sub {

@@ -19,7 +19,7 @@ static const struct operation {
 	{ "items.feedback",			chatkit_items_feedback },
 	{ "items.list",				chatkit_items_list },
 	{ "threads.add_client_tool_output",	NULL },
-	{ "threads.add_structured_input",	NULL },
+	{ "threads.add_structured_input",	chatkit_threads_answer },
 	{ "threads.add_user_message",		chatkit_threads_add },
 	{ "threads.create",			chatkit_threads_create },
 	{ "threads.custom_action",		NULL },

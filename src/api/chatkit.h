@@ -34,6 +34,7 @@ int	 chatkit_items_feedback(struct request *, json_object *params);
 int	 chatkit_threads_create(struct request *, json_object *params);
 int	 chatkit_threads_add(struct request *, json_object *params);
 int	 chatkit_threads_retry(struct request *, json_object *params);
+int	 chatkit_threads_answer(struct request *, json_object *params);
 
 /* -- params (chatkit_params.c) -- */
 

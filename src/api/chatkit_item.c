@@ -11,65 +11,116 @@
 #include "base/uuid.h"
 #include "io/json.h"
 
-#define WORKFLOW	"wf_"
 /* Of arguments and results a person is shown so much (bytes); the whole is in the conversation. */
 #define SHORT		240
+
+static const char *const prefixes[] = {
+	[ITEM_TEXT] = "",
+	[ITEM_CALLS] = "wf_",
+	[ITEM_ASK] = "ask_",
+	[ITEM_ASKED] = "did_",
+};
+
+/* The items as they are found: behind one another, as are their calls. */
+struct list {
+	struct item		*items;
+	int			 n;
+	const struct call	**calls;	/* the next free place */
+	struct item		*flow;		/* the open workflow; NULL: none */
+};
 
 /* -- which items there are -- */
 
 void
 item_id_write(char out[ITEM_ID], const char *message_id, enum item_kind kind)
 {
-	(void)snprintf(out, ITEM_ID, "%s%s", kind == ITEM_CALLS ? WORKFLOW : "", message_id);
-}
-
-static struct item *
-item_add(struct item *v, int *n, enum item_kind kind, const struct message *m)
-{
-	struct item	*item = &v[(*n)++];
-
-	*item = (struct item){ .kind = kind, .m = m };
-	item_id_write(item->id, m->id, kind);
-	return item;
-}
-
-int
-items_of(struct arena *a, const struct message *messages, int n, struct item **items)
-{
-	struct item		*flow = NULL;
-	const struct call	**calls;
-	int			 ncalls = 0, nitems = 0;
-
-	for (int i = 0; i < n; i++)
-		ncalls += messages[i].ncalls;
-	calls = arena_array(a, const struct call *, ncalls);
-	*items = arena_array(a, struct item, 2 * n);
-
-	for (int i = 0; i < n; i++) {
-		const struct message	*m = &messages[i];
-
-		if (m->role == ROLE_USER || !text_is_blank(m->content)) {
-			item_add(*items, &nitems, ITEM_TEXT, m);
-			flow = NULL;
-		}
-		/* A workflow's calls follow one another here, too: while it is open nothing else comes. */
-		for (int c = 0; c < m->ncalls; c++) {
-			if (flow == NULL) {
-				flow = item_add(*items, &nitems, ITEM_CALLS, m);
-				flow->calls = calls;
-			}
-			*calls++ = &m->calls[c];
-			flow->ncalls++;
-		}
-	}
-	return nitems;
+	(void)snprintf(out, ITEM_ID, "%s%s", prefixes[kind], message_id);
 }
 
 bool
 item_id_read(const char *text, char message_id[UUID_TEXT], enum item_kind *kind)
 {
-	*kind = strncmp(text, WORKFLOW, strlen(WORKFLOW)) == 0 ? ITEM_CALLS : ITEM_TEXT;
-	return uuid_parse(*kind == ITEM_CALLS ? text + strlen(WORKFLOW) : text, message_id);
+	for (*kind = ITEM_ASKED; *kind > ITEM_TEXT; --*kind)
+		if (strncmp(text, prefixes[*kind], strlen(prefixes[*kind])) == 0)
+			break;
+	return uuid_parse(text + strlen(prefixes[*kind]), message_id);
+}
+
+static struct item *
+item_add(struct list *l, enum item_kind kind, const struct message *m)
+{
+	struct item	*item = &l->items[l->n++];
+
+	*item = (struct item){ .kind = kind, .m = m, .calls = l->calls };
+	item_id_write(item->id, m->id, kind);
+	return item;
+}
+
+static void
+add_call(struct list *l, struct item *item, const struct call *c)
+{
+	*l->calls++ = c;
+	item->ncalls++;
+}
+
+/* Those of a message that nobody had to be asked about, or those that somebody had. */
+static void
+add_calls(struct list *l, const struct message *m, bool asked)
+{
+	for (int i = 0; i < m->ncalls; i++) {
+		if ((m->calls[i].approval != NULL) != asked)
+			continue;
+		if (l->flow == NULL)
+			l->flow = item_add(l, asked ? ITEM_ASKED : ITEM_CALLS, m);
+		add_call(l, l->flow, &m->calls[i]);
+	}
+}
+
+/* The questions of a message; false: there are none, or not all are answered. */
+static bool
+add_questions(struct list *l, const struct message *m)
+{
+	struct item	*item = NULL;
+	bool		 answered = true;
+
+	for (int i = 0; i < m->ncalls; i++) {
+		const struct call	*c = &m->calls[i];
+
+		answered &= !call_waits(c);
+		/* One that is needed will be asked in a moment, or never was before the turn ended. */
+		if (c->approval == NULL || c->question == NULL)
+			continue;
+		if (item == NULL)
+			item = item_add(l, ITEM_ASK, m);
+		add_call(l, item, c);
+		l->flow = NULL;
+	}
+	return answered;
+}
+
+int
+items_of(struct arena *a, const struct message *messages, int n, struct item **items)
+{
+	struct list	 l = { 0 };
+	int		 ncalls = 0;
+
+	for (int i = 0; i < n; i++)
+		ncalls += messages[i].ncalls;
+	l.calls = arena_array(a, const struct call *, 2 * ncalls);
+	*items = l.items = arena_array(a, struct item, 4 * n);
+
+	for (int i = 0; i < n; i++) {
+		const struct message	*m = &messages[i];
+
+		if (m->role == ROLE_USER || !text_is_blank(m->content)) {
+			(void)item_add(&l, ITEM_TEXT, m);
+			l.flow = NULL;
+		}
+		add_calls(&l, m, false);
+		if (add_questions(&l, m))
+			add_calls(&l, m, true);
+	}
+	return l.n;
 }
 
 bool
@@ -191,9 +242,10 @@ item_put_task(struct buf *b, const struct call *c, bool ended)
 {
 	char		 title[80], words[100];
 	bool		 failed = c->is_error || (c->result == NULL && ended);
+	bool		 refused = failed && c->approval != NULL && strcmp(c->approval, "approved") != 0;
 
 	label(title, sizeof title, c->tool_name);
-	(void)snprintf(words, sizeof words, failed ? "%s failed" : "%s", title);
+	(void)snprintf(words, sizeof words, "%s%s", title, refused ? " not done" : failed ? " failed" : "");
 	jw_open(b, '{');
 	jw_key(b, "type"), jw_string(b, "custom");
 	jw_key(b, "title"), jw_string(b, words);
@@ -235,14 +287,81 @@ put_workflow(struct buf *b, const struct item *item, bool ended)
 	jw_close(b, '}');
 }
 
+/* What was said to a question; NULL: it was never answered. */
+static const char *
+answer_of(const struct call *c)
+{
+	return strcmp(c->approval, "approved") == 0 ? ITEM_YES : strcmp(c->approval, "denied") == 0 ? ITEM_NO : NULL;
+}
+
+static void
+put_question(struct buf *b, const struct call *c)
+{
+	const char	*answer = answer_of(c);
+
+	jw_open(b, '{');
+	jw_key(b, "id"), jw_string(b, c->id);
+	jw_key(b, "type"), jw_string(b, "multiple_choice");
+	jw_key(b, "question"), jw_string(b, c->question);
+	jw_key(b, "options"), jw_raw(b, "[{\"value\":\"" ITEM_YES "\"},{\"value\":\"" ITEM_NO "\"}]");
+	jw_key(b, "multiple"), jw_bool(b, false);
+	if (!call_waits(c)) {
+		jw_key(b, "answer");
+		jw_open(b, '{');
+		jw_key(b, "values");
+		jw_open(b, '[');
+		if (answer != NULL)
+			jw_string(b, answer);
+		jw_close(b, ']');
+		jw_key(b, "skipped"), jw_bool(b, answer == NULL);
+		jw_close(b, '}');
+	}
+	jw_close(b, '}');
+}
+
+static void
+put_questions(struct buf *b, const struct item *item)
+{
+	const char	*status = "skipped";
+
+	for (int i = 0; i < item->ncalls; i++)
+		if (answer_of(item->calls[i]) != NULL)
+			status = "answered";
+	for (int i = 0; i < item->ncalls; i++)
+		if (call_waits(item->calls[i]))
+			status = "pending";
+	jw_key(b, "status"), jw_string(b, status);
+	jw_key(b, "inputs");
+	jw_open(b, '[');
+	for (int i = 0; i < item->ncalls; i++)
+		put_question(b, item->calls[i]);
+	jw_close(b, ']');
+}
+
+static const char *
+item_type(const struct item *item)
+{
+	switch (item->kind) {
+	case ITEM_CALLS:
+	case ITEM_ASKED:
+		return "workflow";
+	case ITEM_ASK:
+		return "structured_input";
+	case ITEM_TEXT:
+		break;
+	}
+	return item->m->role == ROLE_USER ? "user_message" : "assistant_message";
+}
+
 void
 item_put(struct buf *b, const struct item *item, const char *thread_id, bool ended)
 {
 	const struct message	*m = item->m;
 
-	put_head(b, item->id, thread_id, m->created_at, item->kind == ITEM_CALLS ? "workflow" :
-	    m->role == ROLE_USER ? "user_message" : "assistant_message");
-	if (item->kind == ITEM_CALLS)
+	put_head(b, item->id, thread_id, m->created_at, item_type(item));
+	if (item->kind == ITEM_ASK)
+		put_questions(b, item);
+	else if (item->kind != ITEM_TEXT)
 		put_workflow(b, item, ended);
 	else if (m->role == ROLE_USER)
 		put_user(b, m);

@@ -24,6 +24,7 @@ enum sync { SYNC_ON, SYNC_TEXT, SYNC_END };	/* the turn goes on; and says someth
 
 static void	 kit_sync(struct kit *, enum sync);
 static void	 sync_text(struct kit *, const struct item *);
+static void	 sync_ask(struct kit *, const struct item *);
 static void	 sync_calls(struct kit *, const struct item *, bool close, bool ended);
 static void	 sync_tasks(struct kit *, const struct item *, bool ended);
 
@@ -53,17 +54,16 @@ messages_now(const struct kit *k, int *n)
 static void
 message_now(const struct kit *k, char id[UUID_TEXT])
 {
-	const struct tell	*t = &k->tell;
-	bool			 mine = t->follow.now.state == NULL;
-	int			 index = mine ? t->turn.pulse.index : t->stream.at.index, n;
+	const struct place	*at = &k->tell.stream.at;
+	int			 n;
 	const struct message	*m = messages_now(k, &n);
 
 	for (int i = 0; i < n; i++)
-		if (m[i].index == index) {
+		if (m[i].index == at->index) {
 			memccpy(id, m[i].id, '\0', UUID_TEXT);
 			return;
 		}
-	turn_message_id(m[0].id, mine ? t->turn.key.run : t->follow.now.run, index, id);
+	turn_message_id(m[0].id, at->run, at->index, id);
 }
 
 /* -- what the client was shown -- */
@@ -248,23 +248,33 @@ send_thread_created(struct kit *k, const char *created_at)
 	event_send(k, &b);
 }
 
+/*
+ * A turn that waited for the user goes on: of what is there, the client knows everything but what becomes of the
+ * calls that it was asked about last, and its own word, if it was a message.  Those were answered, which it is told.
+ */
 static void
-voice_turn(void *arg)
+resume(struct kit *k, const struct message *m, int n)
 {
-	struct kit		*k = arg;
-	int			 n;
-	const struct message	*m = messages_now(k, &n);
-	struct item		 mine = { .kind = ITEM_TEXT, .m = m };
-	struct buf		 b = { 0 };
+	struct arena		*arena = arena_open();
+	struct item		*items;
+	const struct item	*ask = NULL;
 
-	k->begun = true;
-	if (k->creates)
-		send_thread_created(k, m->created_at);
-	m = messages_now(k, &n);
-	item_id_write(mine.id, m->id, ITEM_TEXT);
-	shown_add(k, mine.id, true);
-	if (k->echoes)
-		send_item(k, "thread.item.done", &mine, true);
+	n = items_of(arena, m, n, &items);
+	for (int i = 0; i < n; i++)
+		if (items[i].kind == ITEM_ASK)
+			ask = &items[i];
+	for (int i = 0; i < n && ask != NULL; i++)
+		if (items[i].m->index < ask->m->index || (items[i].m == ask->m && items[i].kind <= ITEM_ASK))
+			shown_add(k, items[i].id, true);
+	if (ask != NULL)
+		send_item(k, "thread.item.replaced", ask, false);
+	arena_close(&arena);
+}
+
+static void
+send_options(struct kit *k)
+{
+	struct buf	 b = { 0 };
 
 	event_open(&b, "stream_options");
 	jw_key(&b, "stream_options");
@@ -272,6 +282,30 @@ voice_turn(void *arg)
 	jw_key(&b, "allow_cancel"), jw_bool(&b, k->req->job.conf->chatkit_cancel);
 	jw_close(&b, '}');
 	event_send(k, &b);
+}
+
+static void
+voice_turn(void *arg)
+{
+	struct kit		*k = arg;
+	int			 n;
+	const struct message	*m = messages_now(k, &n);
+	/* What a worker begins with more than one message goes on. */
+	bool			 goes_on = k->answers || (k->tell.follow.now.state == NULL && n > 1);
+	struct item		 mine = { .kind = ITEM_TEXT, .m = m };
+
+	k->begun = true;
+	if (k->creates)
+		send_thread_created(k, m->created_at);
+	if (goes_on && m[n - 1].role == ROLE_USER)
+		mine.m = &m[n - 1];
+	item_id_write(mine.id, mine.m->id, ITEM_TEXT);
+	shown_add(k, mine.id, true);
+	if (k->echoes)
+		send_item(k, "thread.item.done", &mine, true);
+	send_options(k);
+	if (goes_on)
+		resume(k, m, n);
 }
 
 static void
@@ -423,10 +457,12 @@ kit_sync(struct kit *k, enum sync how)
 
 		if (shown_done(k, item->id))
 			continue;
-		if (item->kind == ITEM_CALLS)
-			sync_calls(k, item, how != SYNC_ON || i + 1 < n, ended);
-		else
+		if (item->kind == ITEM_TEXT)
 			sync_text(k, item);
+		else if (item->kind == ITEM_ASK)
+			sync_ask(k, item);
+		else
+			sync_calls(k, item, how != SYNC_ON || i + 1 < n, ended);
 	}
 	if (ended && k->text_id[0] != '\0')
 		text_drop(k);
@@ -463,6 +499,13 @@ sync_text(struct kit *k, const struct item *item)
 	shown_add(k, item->id, true);
 	k->text_id[0] = '\0';
 	k->text_shown = false;
+}
+
+static void
+sync_ask(struct kit *k, const struct item *item)
+{
+	send_item(k, "thread.item.done", item, false);
+	shown_add(k, item->id, true);
 }
 
 static void

@@ -29,6 +29,7 @@ struct kit {				/* on the stack of its request */
 	struct tell	 tell;
 	bool		 creates;	/* the thread is new */
 	bool		 echoes;	/* the client is told of its message */
+	bool		 answers;	/* a turn goes on that the client knows the beginning of */
 	bool		 begun;		/* the turn is known */
 	bool		 over;		/* the end was told */
 	bool		 gone;		/* the client has gone */

@@ -95,8 +95,9 @@ kit_place(struct job *job, const char *id, const char *message_id, struct kit_pl
 }
 
 int
-kit_check(struct job *job, const char *id, int turn, const char *key, const char *key_hash)
+kit_check(struct job *job, const char *id, enum kit_wish wish, const char *key, const char *key_hash, bool *known)
 {
+	static const char *const wishes[] = { "message", "retry", "decision" };
 	static const struct {
 		const char	*word;
 		enum fail	 fail;
@@ -111,11 +112,12 @@ kit_check(struct job *job, const char *id, int turn, const char *key, const char
 	const char	*word;
 
 	if (pg_query(job, PG_TURN, &rows,
-	    "SELECT parley.chatkit_check($1::text, $2::uuid, $3::int, $4::text, $5::text, $6::int, $7::int)",
-	    job->user, id, turn > 0 ? pg_num(job, turn) : NULL, key, key_hash,
+	    "SELECT parley.chatkit_check($1::text, $2::uuid, $3::text, $4::text, $5::text, $6::int, $7::int)",
+	    job->user, id, wishes[wish], key, key_hash,
 	    pg_num(job, job->conf->limits_user_turns), pg_num(job, job->conf->limits_queue)) < 0)
 		return -1;
 	word = pg_col(&rows, 0, 0);
+	*known = strcmp(word, "known") == 0;
 	for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
 		if (strcmp(word, refusals[i].word) == 0)
 			return job_fail(job, refusals[i].fail, NULL);

@@ -39,11 +39,12 @@ struct kit_place {
 /* conversation_not_found */
 int	 kit_place(struct job *, const char *id, const char *message_id, struct kit_place *);
 
+enum kit_wish { KIT_MESSAGE, KIT_RETRY, KIT_DECISION };
 /*
- * Before anything is answered: would a new message (turn 0), or a retry of this turn, be taken?  key NULL: none.
- * Failures: those of turn_begin() and turn_retry().
+ * Before anything is answered: would this be taken?  key NULL: none; *known: its turn is there already.
+ * Failures: those of turn_begin(), turn_retry() and turn_decide(), but for what a decision is about.
  */
-int	 kit_check(struct job *, const char *id, int turn, const char *key, const char *key_hash);
+int	 kit_check(struct job *, const char *id, enum kit_wish, const char *key, const char *key_hash, bool *known);
 
 /* n items, each with the id of its message.  Failures: conversation_not_found, not_found (one of the items). */
 int	 kit_feedback(struct job *, const char *id, const char *const *items, const char *const *messages, int n,
