@@ -893,7 +893,7 @@ BEGIN
 		   AND t.fence = p.fence AND t.state = 'running'
 		 WHERE l.user_id = p.user_id AND l.conversation_id = p.conversation_id
 		   -- The turn is read as it was before this waited for the lease: it may have been released or taken since.
-		   AND (l.turn, l.fence) <= (p.turn, p.fence);
+		   AND (l.turn <> p.turn OR l.fence <= p.fence);
 		INSERT INTO parley.live (user_id, conversation_id, turn, fence, lease_until, idx, partial, bytes)
 		SELECT p.user_id, p.conversation_id, p.turn, p.fence,
 		       clock_timestamp() + p_lease_ms * interval '1 millisecond',
@@ -955,7 +955,7 @@ BEGIN
 		       lease_until = v_now + p_lease_ms * interval '1 millisecond'
 		  FROM parley.turns t
 		 WHERE t.user_id = l.user_id AND t.conversation_id = l.conversation_id AND t.state = 'running'
-		   AND t.started_at < v_now - interval '1 second' AND (t.turn, t.fence) > (l.turn, l.fence);
+		   AND t.started_at < v_now - interval '1 second' AND (t.turn <> l.turn OR t.fence > l.fence);
 		INSERT INTO parley.live (user_id, conversation_id, turn, fence, lease_until)
 		SELECT t.user_id, t.conversation_id, t.turn, t.fence, v_now + p_lease_ms * interval '1 millisecond'
 		  FROM parley.turns t

@@ -166,7 +166,10 @@ sub look {
 
 sub retry {
 	my ($s) = @_;
-	my $turn = $s->{db}->retry(conversation($s), key => 'again ' . int rand 1000);
+	my $c = conversation($s);
+	my $earlier = chance(0.2);
+	$c->{turn} -= int rand 4 if $earlier;
+	my $turn = $s->{db}->retry($c, key => 'again ' . int(rand 1000), supersede => $earlier);
 	delete $turn->{calls};
 	have($s, $turn) if $turn->{outcome} eq 'begun';
 }

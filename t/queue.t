@@ -187,8 +187,11 @@ subtest 'ten interrupts at once' => sub {
 		($_ % 2 ? $t : $other)->begin_chat('jim', "My name is J$_", conversation_id => $id, on_busy => 'interrupt');
 	} 1 .. 10;
 	my %got = map { $_->{json}{turn} => "$_->{status} $_->{json}{status}" } map { $_->response } $live, @c;
-	is_deeply [map { $got{$_} } sort { $a <=> $b } keys %got], [('200 cancelled') x 10, '200 success'], 'the last one is answered';
-	is states($id), join(' ', ('cancelled') x 10, 'done'), '... and the others are cancelled';
+	my @got = map { $got{$_} } sort { $a <=> $b } keys %got;
+	is "$got[0], $got[-1]", '200 cancelled, 200 success', 'the last one is answered, the first cancelled';
+	# One of those between may be through before the next comes to interrupt it.
+	is scalar(grep { /^200 (?:cancelled|success)$/ } @got), 11, '... and the others are one or the other';
+	is states($id), join(' ', map { /success/ ? 'done' : 'cancelled' } @got), '... as they were told' or diag "@got";
 };
 
 is $pg->one(q{SELECT count(*) FROM parley.turns WHERE state IN ('running', 'queued')}), 0, 'nothing is left over';

@@ -209,6 +209,7 @@ drain_run(void *arg)
 	if (!drain_wait(deadline_ms(worker.conf->worker_drain_timeout))) {
 		log_say(LOG_WARN, "drain", "%d turns are released", pulse_turns());
 		pulse_stop_turns(JOB_DRAINED);
+		work_end();
 		watch_stop_all();
 		api_end();
 		(void)drain_wait(deadline_ms(RELEASE_MS));
@@ -220,7 +221,7 @@ drain_run(void *arg)
 static bool
 drain_wait(int64_t until)
 {
-	while (fcgi_active() > 0 || pulse_turns() > 0) {
+	while (fcgi_active() > 0 || pulse_turns() > 0 || work_taking() > 0) {
 		if (now_us() >= until)
 			return false;
 		loop_sleep(deadline_first(until, deadline_ms(LOOK_MS)));

@@ -17,6 +17,7 @@
 
 #define BEAT_US		1000000
 #define WATCHED_US	200000
+#define TELL_MS		10000
 
 /* The turns that run on this worker now; each struct belongs to its turn, which is a row of the database as well. */
 static struct pulse_turn	*turns;
@@ -25,6 +26,8 @@ static int			 nturns;
 static struct fiber		*self;
 static const struct conf	*settings;
 static bool			 ending;
+/* When a beat without an answer is told of again. */
+static int64_t			 tell_at;
 
 /* What the statement asks, and what it answers. */
 struct beat {
@@ -34,8 +37,10 @@ struct beat {
 	struct watch_beat watches;
 };
 
+static void	 cancel(const char *, const char *, int, int);
 static void	 pulse_run(void *);
-static void	 beat(struct job *, bool leases);
+static int	 beat(struct job *, bool leases);
+static void	 beat_missed(struct job *, int);
 static void	 beat_add(struct job *, struct beat *, struct pulse_turn *);
 static int	 beat_ask(struct job *, struct beat *);
 static void	 beat_obey(const struct beat *);
@@ -114,12 +119,23 @@ pulse_wake(void)
 void
 pulse_cancel(const char *user, const char *conversation_id, int turn)
 {
+	cancel(user, conversation_id, turn, turn);
+}
+
+void
+pulse_cancel_before(const char *user, const char *conversation_id, int turn)
+{
+	cancel(user, conversation_id, 1, turn - 1);
+}
+
+static void
+cancel(const char *user, const char *conversation_id, int first, int last)
+{
 	for (struct pulse_turn *p = turns; p != NULL; p = p->next)
-		if (p->key->turn == turn && strcmp(p->key->conversation_id, conversation_id) == 0 &&
-		    strcmp(p->key->user, user) == 0 && !p->job->masked && p->job->stop == JOB_RUNS) {
+		if (p->key->turn >= first && p->key->turn <= last &&
+		    strcmp(p->key->conversation_id, conversation_id) == 0 && strcmp(p->key->user, user) == 0 &&
+		    !p->job->masked && p->job->stop == JOB_RUNS)
 			job_stop(p->job, JOB_CANCELLED);
-			return;
-		}
 }
 
 static void
@@ -127,6 +143,7 @@ pulse_run(void *arg)
 {
 	struct job	 job;
 	int64_t		 leases = 0, at;
+	int		 rc;
 
 	(void)arg;
 	while (!ending) {
@@ -146,17 +163,17 @@ pulse_run(void *arg)
 		/* An answer that comes after the leases have run out renews nothing. */
 		job.deadline = deadline_ms(settings->turn_lease);
 		job.late = FAIL_DATABASE_UNAVAILABLE;
-		beat(&job, at >= leases);
+		rc = beat(&job, at >= leases);
 		job_close(&job);
 		if (at >= leases)
 			leases = at + BEAT_US;
-		loop_sleep(at + WATCHED_US);
+		loop_sleep(at + (rc == 0 ? WATCHED_US : BEAT_US));
 	}
 	self = NULL;
 }
 
-/* yields.  One statement for all turns that have run for a second: most never come this far. */
-static void
+/* yields.  One statement for all turns that have run for a second: most never come this far.  -1: no answer. */
+static int
 beat(struct job *job, bool leases)
 {
 	int64_t		 old = now_us() - BEAT_US;
@@ -177,19 +194,27 @@ beat(struct job *job, bool leases)
 			beat_add(job, &b, p);
 	watch_ask(job, &b.watches);
 	if (b.n == 0 && b.watches.n == 0)
-		return;
+		return 0;
 
 	if (beat_ask(job, &b) < 0) {
-		/* The leases are longer than a second or two; whoever loses one finds out by its fence. */
-		if (job_log(job, LOG_WARN, "pulse_missed")) {
-			log_str("detail", job->detail);
-			log_int("turns", b.n);
-			log_end();
-		}
-		return;
+		beat_missed(job, b.n);
+		return -1;
 	}
+	tell_at = 0;
 	beat_obey(&b);
 	watch_tell(&b.watches);
+	return 0;
+}
+
+/* The leases are longer than a second or two; whoever loses one finds out by its fence. */
+static void
+beat_missed(struct job *job, int n)
+{
+	if (!deadline_every(&tell_at, TELL_MS) || !job_log(job, LOG_WARN, "pulse_missed"))
+		return;
+	log_str("detail", job->detail);
+	log_int("turns", n);
+	log_end();
 }
 
 static void

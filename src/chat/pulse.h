@@ -7,7 +7,8 @@
  * A turn that is storing its end (job->masked) is not stopped any more.
  *
  * The same statement asks for those who watch turns (watch.h); while there are any the heart beats
- * five times a second, and each second's first beat is for the leases.
+ * five times a second, and each second's first beat is for the leases.  While the database does not answer it beats
+ * once a second, and says so in the log every ten.
  */
 #ifndef PARLEY_CHAT_PULSE_H
 #define PARLEY_CHAT_PULSE_H
@@ -36,6 +37,8 @@ int	 pulse_turns(void);			/* how many have joined */
 void	 pulse_wake(void);			/* somebody watches (watch.h) */
 /* Stops a turn that runs here, at once; one that runs elsewhere learns of it by its own pulse. */
 void	 pulse_cancel(const char *user, const char *conversation_id, int turn);
+/* The same for those of a conversation that a later turn has interrupted. */
+void	 pulse_cancel_before(const char *user, const char *conversation_id, int turn);
 void	 pulse_stop_turns(enum job_stop);	/* the drain's last word */
 
 #endif

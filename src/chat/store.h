@@ -54,8 +54,9 @@ enum store_got {
 	STORE_ENDED		/* it was ended here; next may be the caller's */
 };
 
-struct store_begun {			/* out; beyond key and next only for STORE_BEGUN */
+struct store_begun {			/* out; beyond waits, key and next only for STORE_BEGUN */
 	enum store_got	 got;
+	bool		 waits;		/* STORE_ELSEWHERE: stored just now, behind a live one */
 	struct turn_key	 key;
 	struct turn_key	 next;		/* turn 0: none */
 	struct message	*history;	/* oldest first, nhistory of them; then what tools did in earlier runs of this turn, */

@@ -248,6 +248,7 @@ begun_outcome(struct job *job, const struct pg_rows *rows, int last, const char 
 		key_read(rows, 0, user, &out->next);
 	if (strcmp(word, "queued") == 0 || strcmp(word, "known") == 0) {
 		out->got = STORE_ELSEWHERE;
+		out->waits = *word == 'q';
 		return 0;
 	}
 	for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {

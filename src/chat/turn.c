@@ -37,7 +37,12 @@ turn_begin(struct turn *t, const struct store_begin *ask)
 
 	if (turn_prepare(t) < 0)
 		return -1;
-	return turn_open(t, store_begin(t->job, ask, &begun), &begun);
+	if (turn_open(t, store_begin(t->job, ask, &begun), &begun) < 0)
+		return -1;
+	/* Those before it were asked to stop when it was stored; if they run here, they hear of it now. */
+	if (begun.waits && ask->on_busy == ON_BUSY_INTERRUPT)
+		pulse_cancel_before(t->key.user, t->key.conversation_id, t->key.turn);
+	return 0;
 }
 
 int

@@ -16,8 +16,12 @@
 #include "run/loop.h"
 
 #define LOOK_US		1000000
-/* As many are asked for in one look; where there were so many, the next look is at once. */
+/* As many are asked for in one look; where there were so many, the next look is when these are begun. */
 #define LOOK_MAX	64
+/* How often it is looked whether those are begun. */
+#define BEGUN_MS	20
+/* A look that fails is told of every so often. */
+#define TELL_MS		10000
 /* A turn without any lease is looked for every so many looks: the search is wider. */
 #define ORPHANS_EVERY	2
 
@@ -31,12 +35,16 @@ struct work {
 /* The fiber that looks, what it was started with, and how many turns are being taken: forgotten with the process. */
 static struct fiber	*self;
 static const struct conf *settings;
-static bool		 ending;
+static bool		 ending, ended;
 static int		 taking;
+/* When a look that failed is told of again. */
+static int64_t		 tell_at;
 
 static void	 look_run(void *);
 static int	 look(int64_t nth);
+static void	 look_soon(int64_t until);
 static void	 look_fail(struct job *);
+static void	 work_fail(struct job *);
 static void	 work_begin(const struct turn_key *, bool handed);
 static void	 work_do(void *);
 
@@ -60,6 +68,18 @@ work_stop(void)
 	ending = true;
 	if (self != NULL)
 		fiber_wake(self);
+}
+
+int
+work_taking(void)
+{
+	return taking;
+}
+
+void
+work_end(void)
+{
+	ended = true;
 }
 
 bool
@@ -86,10 +106,20 @@ look_run(void *arg)
 		if (ending)
 			break;
 		next = now_us() + LOOK_US;
-		if (look(nth) >= LOOK_MAX)
+		if (look(nth) >= LOOK_MAX) {
+			look_soon(next);
 			next = now_us();
+		}
 	}
 	self = NULL;
+}
+
+/* yields.  Those that were found would be found again until they are taken. */
+static void
+look_soon(int64_t until)
+{
+	while (!ending && taking > 0 && now_us() < until)
+		loop_sleep(deadline_first(until, deadline_ms(BEGUN_MS)));
 }
 
 /* yields.  How many were found. */
@@ -107,21 +137,26 @@ look(int64_t nth)
 	job.route = "work";
 	job.deadline = deadline_ms(settings->turn_lease);
 	job.late = FAIL_DATABASE_UNAVAILABLE;
-	if (store_expired(&job, (int)(room < LOOK_MAX ? room : LOOK_MAX), nth % ORPHANS_EVERY == 0, &keys, &n) == 0)
+	if (store_expired(&job, (int)(room < LOOK_MAX ? room : LOOK_MAX), nth % ORPHANS_EVERY == 0, &keys, &n) == 0) {
+		tell_at = 0;
 		for (int i = 0; i < n && !ending; i++)
 			work_begin(&keys[i], false);
-	else
+	} else
 		look_fail(&job);
 	job_close(&job);
-
-	/* Those that were found are begun before more are asked for. */
-	loop_sleep(now_us());
 	return n;
 }
 
 /* The database may be away, or not yet migrated: the next look will tell. */
 static void
 look_fail(struct job *job)
+{
+	if (deadline_every(&tell_at, TELL_MS))
+		work_fail(job);
+}
+
+static void
+work_fail(struct job *job)
 {
 	if (!job_log(job, LOG_WARN, "work_missed"))
 		return;
@@ -173,10 +208,13 @@ work_do(void *arg)
 	log_user_hash(w->key.user, job.user_hash);
 	rc = turn_take(&t, &w->key, w->handed);
 	taking--;
+	/* Not before: whether it is ours must be known, to be given away. */
+	if (ended)
+		job_stop(&job, JOB_DRAINED);
 	if (rc == 0 && t.mine)
 		(void)turn_run(&t);
 	else if (job.fail != FAIL_NONE)
-		look_fail(&job);
+		work_fail(&job);
 	job_close(&job);
 	free(w->user);
 	free(w);

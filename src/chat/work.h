@@ -18,6 +18,8 @@ struct turn_key;
 int	 work_start(const struct conf *);	/* begins to look */
 void	 work_conf(const struct conf *);	/* after SIGHUP: for later turns */
 void	 work_stop(void);	/* takes no more; what runs goes on */
+int	 work_taking(void);	/* turns that are becoming this worker's just now: not yet in pulse_turns() */
+void	 work_end(void);	/* these are released as soon as they are (the drain's last word) */
 bool	 work_wanted(void);	/* false once stopped: a turn that ends leaves the next one to others */
 
 /* Runs a turn that was handed to this worker; the key is copied.  key->turn 0: nothing to do. */

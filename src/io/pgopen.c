@@ -13,6 +13,8 @@
 
 /* A server that refuses is left alone for so long: every turn would try it otherwise. */
 #define REFUSED_MS	200
+/* While it goes on refusing, the log says so every so often. */
+#define TELL_MS		10000
 
 /* One attempt at one host; on the stack of the fiber that waits for it. */
 struct opening {
@@ -23,10 +25,13 @@ struct opening {
 	struct timer	 start;
 	int		 fd;		/* watched; -1: none */
 	bool		 done;
+	bool		 tell;		/* to the log, should it fail */
 };
 
 /* When the last refusal came: forgotten with the process. */
 static int64_t	 refused_at = INT64_MIN / 2;
+/* When a refusal is told of again. */
+static int64_t	 tell_at;
 
 static int	 opening_run(struct job *, struct opening *, int64_t until);
 static int64_t	 share(int64_t until, int n);
@@ -42,6 +47,7 @@ pg_open(struct job *job, int64_t since, int64_t until)
 {
 	int64_t	 patience = job->conf->database_connect_timeout;
 	int	 n = pghosts_count();
+	bool	 tell = now_us() >= tell_at;
 
 	if (refusal_wait(job, since, until) < 0)
 		return NULL;
@@ -49,12 +55,13 @@ pg_open(struct job *job, int64_t since, int64_t until)
 	/* One after another; what one leaves of its time is for the next. */
 	until = deadline_first(until, deadline_ms(patience));
 	for (int i = 0; i < n; i++) {
-		struct opening	 o = { .host = pghosts_nth(i), .patience = patience, .fiber = fiber_self(), .fd = -1 };
-
+		struct opening	 o = { .host = pghosts_nth(i), .patience = patience, .fiber = fiber_self(), .fd = -1,
+		    .tell = tell };
 		int		 rc = opening_run(job, &o, share(until, n - i));
 
 		if (rc > 0) {
 			pghosts_worked(o.host);
+			tell_at = 0;
 			PQsetnonblocking(o.pg, 1);
 			return o.pg;
 		}
@@ -63,6 +70,7 @@ pg_open(struct job *job, int64_t since, int64_t until)
 			return NULL;
 	}
 	refused_at = now_us();
+	(void)deadline_every(&tell_at, TELL_MS);
 	job_detail(job, "no connection to the database");
 	return NULL;
 }
@@ -158,7 +166,7 @@ opening_step(struct opening *o, PostgresPollingStatusType now)
 	fiber_wake(o->fiber);
 }
 
-/* Says why in the log. The text speaks of host, port, role and database, never of a password. */
+/* Says why in the log, while it lasts every now and then. The text speaks of host, port, role and database, never of a password. */
 static void
 opening_failed(struct job *job, const struct opening *o)
 {
@@ -167,7 +175,7 @@ opening_failed(struct job *job, const struct opening *o)
 	for (char *c = text; *c != '\0'; c++)
 		if (*c == '\n' || *c == '\t')
 			*c = ' ';
-	if (job_log(job, LOG_WARN, "database_refused")) {
+	if (o->tell && job_log(job, LOG_WARN, "database_refused")) {
 		if (pghosts_count() > 1)
 			log_int("host", o->host + 1);
 		log_str("reason", text);

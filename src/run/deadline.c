@@ -18,3 +18,12 @@ deadline_ms(int64_t ms)
 
 	return ms > (NEVER - now) / 1000 ? NEVER : now + ms * 1000;
 }
+
+bool
+deadline_every(int64_t *next, int64_t ms)
+{
+	if (now_us() < *next)
+		return false;
+	*next = deadline_ms(ms);
+	return true;
+}
