@@ -72,8 +72,12 @@ cmp_ok time - $at, '<', 1, '... without waiting for it';
 my ($last, $e);
 $last = $e while $e = $stream->event;
 is $last->{event}, 'done', 'streams go on to their end';
+# A second signal would not wait for the turn whose client got 202.
+my $live = q{SELECT count(*) FROM parley.turns WHERE state IN ('queued', 'running')};
+ok wait_for { $pg->one($live) == 0 }, '... and so does the other turn';
 is $full->pool->stop, 0, '... and the pool ends well';
-is $pg->one(q{SELECT count(*) FROM parley.turns WHERE state IN ('queued', 'running')}), 0, 'no turn is left';
+is scalar(grep { $_->{event} eq 'turn' } $full->log), 4, '... which has ended its turns itself';
+is $pg->one($live), 0, 'no turn is left';
 undef $full;
 
 my $endless = Parley::Model->new(delay => 20_000, scripts => {});
