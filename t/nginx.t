@@ -89,7 +89,7 @@ close $fh;
 $r = Parley::Client->new($nginx->port, 'GET', '/')->response;
 is $r->{status}, 200, 'the page';
 like $r->{headers}{'content-type'}, qr{^text/html}, '... as HTML';
-like $r->{headers}{'content-security-policy'}, qr/default-src 'self'/, '... with a content security policy';
+like $r->{headers}{'content-security-policy'}, qr/default-src 'none'; script-src 'self';/, '... with a content security policy';
 
 undef $nginx;
 system 'rm', '-rf', $dir;

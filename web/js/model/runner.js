@@ -1,0 +1,211 @@
+// Brings a turn to its end: sends what begins it, reads the stream, and when that breaks
+// goes on after the last event it heard, on whatever connection there is.
+//
+// A request that begins something carries an Idempotency-Key and is repeated with the same
+// key until the server has answered: it happens once, however often it was sent.
+
+import * as http from "../net/http.js";
+import { Refusal } from "../net/failure.js";
+import { events } from "../net/sse.js";
+
+// The server speaks at least every 15 s.
+const SILENCE = 35000;
+// A gateway that holds a stream back until its end never shows its first event.
+const FIRST_SILENCE = 20000;
+const LONGEST_PAUSE = 15000;
+
+// Browsers open six connections to a host and streams hold theirs: some must stay free.
+const MOST_STREAMS = 4;
+const running = new Set();
+
+// Some hosts cannot stream.  Once that is known it holds for this page.
+let streams = true;
+
+// Wakes all that wait for the network.
+const wakers = new Set();
+export const wake = () => {
+	for (const f of [...wakers])
+		f();
+};
+addEventListener("online", wake);
+document.addEventListener("visibilitychange", () => document.hidden || wake());
+
+function pause(ms) {
+	return new Promise((resolve) => {
+		const done = () => {
+			clearTimeout(timer);
+			wakers.delete(done);
+			resolve();
+		};
+		const timer = setTimeout(done, ms);
+		wakers.add(done);
+	});
+}
+
+export class Runner {
+	#last = null;		// id of the last event
+	#misses = 0;		// failures since something was heard
+	#abort = null;
+	#left = false;
+	#parked = false;	// it waits behind another turn of this page
+	#first;
+
+	// first: { path, body, key } of the request that begins it; null: it runs already.
+	constructor(conversation, turn, first) {
+		this.conversation = conversation;
+		this.turn = turn;
+		this.#first = first;
+		turn.runner = this;
+		turn.stale = turn.steps.length > 0;
+	}
+
+	// Resolves when the turn has ended, waits for the person, or was left.
+	async run() {
+		const { turn } = this;
+
+		running.add(this);
+		this.#makeRoom();
+		while (!this.#left && !this.#ended) {
+			try {
+				await this.#once();
+			} catch (error) {
+				if (this.#left)
+					break;
+				if (!(error instanceof Refusal) && error.code !== "offline") {
+					this.#fail({ code: "internal_error", message: String(error), requestId: null });
+					throw error;
+				}
+				if (error instanceof Refusal && !this.#bears(error))
+					break;
+				this.#misses++;
+				turn.link = navigator.onLine ? "reconnecting" : "offline";
+				turn.changed();
+				await pause(error.retryAfter ? error.retryAfter * 1000 : Math.min(LONGEST_PAUSE, 400 * 2 ** this.#misses));
+				continue;
+			}
+			if (this.#parked && !this.#ended) {
+				this.#parked = false;
+				await pause(8000);
+				continue;
+			}
+			// A stream that ended without an end: the worker has left, another goes on.
+			if (!this.#ended && ++this.#misses > 1)
+				await pause(Math.min(LONGEST_PAUSE, 200 * 2 ** this.#misses));
+		}
+		running.delete(this);
+		if (turn.runner === this)
+			turn.runner = null;
+		turn.changed();
+		wake();
+	}
+
+	// Stops listening; the turn goes on at the server.
+	leave() {
+		this.#left = true;
+		this.#abort?.abort();
+		wake();
+	}
+
+	get #ended() {
+		return !this.#first && !this.turn.isLive;
+	}
+
+	async #once() {
+		this.#abort = new AbortController();
+		const { turn } = this;
+		const follow = `/conversations/${this.conversation.id}/turns/${turn.n}`;
+		const asStream = streams && this.#misses < 4;
+		let answer;
+
+		if (this.#first) {
+			answer = await http.send("POST", this.#first.path, {
+				body: { ...this.#first.body, stream: asStream }, signal: this.#abort.signal,
+				headers: { "Idempotency-Key": this.#first.key }, patience: asStream ? FIRST_SILENCE + 10000 : 130000,
+			});
+		} else if (asStream) {
+			if (!this.#last)
+				turn.stale = true;
+			answer = await http.send("GET", `${follow}/events`, { signal: this.#abort.signal,
+				headers: { Accept: "text/event-stream", ...(this.#last ? { "Last-Event-ID": this.#last } : {}) } });
+		} else {
+			answer = await http.send("GET", `${follow}?wait=25`, { signal: this.#abort.signal, patience: 60000 });
+		}
+		if ((answer.headers.get("Content-Type") ?? "").startsWith("text/event-stream"))
+			await this.#listen(answer);
+		else
+			this.#take(await answer.json());
+	}
+
+	async #listen(answer) {
+		let heard = false;
+
+		try {
+			for await (const event of events(answer, SILENCE)) {
+				heard = true;
+				this.#hear(event);
+				// The turn before it wakes it up; meanwhile its connection is of more use to others.
+				this.#parked = event.event === "queued" && this.conversation.hasEarlier(this.turn);
+				if (this.#parked)
+					return;
+			}
+		} finally {
+			if (!heard && !this.#left && this.#misses > 0)
+				streams = false;
+			this.#abort.abort();
+		}
+	}
+
+	#hear(event) {
+		this.#misses = 0;
+		this.#last = event.id ?? this.#last;
+		if (event.event === "turn")
+			this.#stored(event.data);
+		this.turn.apply(event);
+	}
+
+	#stored(data) {
+		this.#first = null;
+		this.turn.n = data.turn;
+		this.conversation.stored(this.turn, data.conversation_id);
+	}
+
+	// A whole body instead of a stream: the end, or "still running".
+	#take(body) {
+		if (body.conversation_id && body.turn)
+			this.#stored(body);
+		this.#misses = Math.min(this.#misses, 4);
+		this.turn.apply({ event: body.status === "error" ? "error" : "done", data: body });
+	}
+
+	// Is this a refusal that time heals?  Otherwise the turn has failed.
+	#bears(error) {
+		const heals = error.status === 503 || (error.status === 429 && error.retryAfter !== null && error.retryAfter <= 30) ||
+		    (error.status >= 500 && !error.turn && this.#misses < 2);
+
+		if (error.turn && this.#first) {
+			this.#stored({ turn: error.turn, conversation_id: error.conversationId ?? this.conversation.id });
+			this.#fail(error);
+			return false;
+		}
+		if (heals && this.#misses < 6)
+			return true;
+		this.#first = null;
+		this.#fail(error);
+		return false;
+	}
+
+	#fail({ code, message, requestId }) {
+		this.turn.state = "failed";
+		this.turn.link = "ok";
+		this.turn.stopping = false;
+		this.turn.error = { code, message, requestId };
+		this.turn.changed();
+	}
+
+	// The ones that nobody looks at make room; they are taken up again when their conversation is opened.
+	#makeRoom() {
+		const idle = [...running].filter((r) => r !== this && !r.conversation.isShown && r.turn.n !== null);
+		for (let n = running.size - MOST_STREAMS; n > 0 && idle.length > 0; n--)
+			idle.shift().leave();
+	}
+}
