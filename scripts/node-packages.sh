@@ -11,7 +11,9 @@ set -euo pipefail
 
 # The official SDK: version 1 speaks the older era alone, version 2 both. The
 # conformance suite: the stable release, and the newest with 2026-07-28. Node itself, as Debian's is too old for some.
-PACKAGES="@modelcontextprotocol/sdk@1.32.2
+# axe-core looks at the page as people with a screen reader would.
+PACKAGES="axe-core@4.14.1
+	@modelcontextprotocol/sdk@1.32.2
 	@modelcontextprotocol/client@2.4.0
 	@modelcontextprotocol/server@2.4.0
 	@modelcontextprotocol/server-everything@2026.8.31

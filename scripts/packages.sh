@@ -4,7 +4,7 @@
 BUILD_PACKAGES="autoconf automake make gcc libc6-dev pkg-config libcurl4-openssl-dev libevent-dev
 	libfcgi-dev libinih-dev libjson-c-dev libjwt-dev libpq-dev libssl-dev"
 RUN_PACKAGES="ca-certificates curl multiwatch perl spawn-fcgi"
-TEST_PACKAGES="libcrypt-jwt-perl libdbd-pg-perl libjson-xs-perl mandoc procps shellcheck"
+TEST_PACKAGES="chromium libcrypt-jwt-perl libdbd-pg-perl libjson-xs-perl mandoc procps shellcheck"
 
 is_installed() {
 	[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]

@@ -1,4 +1,4 @@
-// The texts of the page in the reader's language.  t("key", { name: value }) fills "{name}";
+// The texts of the page in the reader's language.  t(key, { name: value }) fills "{name}";
 // a text that is an object has one form for each plural category, chosen by "count".
 //
 // A new language: copy text/en.js to text/xx.js, translate, and add a line here.

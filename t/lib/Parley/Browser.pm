@@ -3,7 +3,7 @@ package Parley::Browser;
 # A headless Chromium, driven over its DevTools protocol: JSON between NULs on two pipes, so
 # that no other program is needed.
 #
-#	my $why = Parley::Browser::missing() and plan skip_all => $why;
+#	my $why = Parley::Browser::missing(); plan skip_all => $why if $why;
 #	my $b = Parley::Browser->new;
 #	my $p = $b->page(width => 390, height => 800, dark => 1, touch => 1);
 #	$p->go("$url/#token=$token");

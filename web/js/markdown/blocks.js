@@ -138,7 +138,7 @@ function gather(lines, i, m) {
 			gap ||= blank && !ITEM.test(text.trimStart());
 			blank = false;
 			out.push({ text: text.slice(Math.min(indent, width)), at });
-		} else if (blank || starts(lines, i)) {
+		} else if (blank || starts(lines, i) || ITEM.test(text)) {
 			break;
 		} else {
 			out.push(lines[i]);

@@ -17,7 +17,7 @@ export class Markdown {
 
 	// Draws the text; finished: nothing will be added to it.
 	draw(text, finished) {
-		const grown = text.startsWith(this.text) && this.blocks.length > 2 && !finished;
+		const grown = text.startsWith(this.text) && this.blocks.length > 2 && (!finished || this.#agrees(text));
 		// A list that looked ended may go on, so the last block but one is not safe either.
 		const keep = grown ? this.blocks.length - 2 : 0;
 		const from = grown ? this.blocks[keep].at : 0;
@@ -28,10 +28,16 @@ export class Markdown {
 			old.node.remove();
 		for (const block of parse(text.slice(from), from)) {
 			const node = draw(block, finished);
-			this.blocks.push({ at: block.at, node });
+			this.blocks.push({ at: block.at, type: block.type, node });
 			this.element.append(node);
 		}
 		this.text = text;
+	}
+
+	// At the end the whole is looked at once more: does it have the blocks that were drawn piece by piece?
+	#agrees(text) {
+		const whole = parse(text);
+		return this.blocks.slice(0, -2).every((b, i) => whole[i]?.at === b.at && whole[i].type === b.type && whole[i + 1]?.at === this.blocks[i + 1].at);
 	}
 
 	// What is certain to stay as it is, from an offset on: for those who listen instead of look.

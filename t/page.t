@@ -1,0 +1,289 @@
+# The page at work, in a browser: messages, answers as they come, tools, stopping, asking again,
+# several conversations, reloads and lost networks.
+use strict;
+use warnings;
+use utf8;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use JSON::XS ();
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use Parley::Contract;
+use Parley::Page;
+use Parley::Process;
+
+my @many = map { (60, "word$_ ") } 1 .. 40;
+my ($t, $b) = Parley::Page::stack(
+	conf => { 'limits.message' => 2000 },
+	scripts => {
+		slow => text_reply('One, ', 700, 'two, ', 700, 'three.'),
+		many => text_reply(@many),
+		other => text_reply(map { (60, "thing$_ ") } 1 .. 40),
+		endless => text_reply('On ', map { (100, "and on $_ ") } 1 .. 200),
+		twice => join("---\n", text_reply('The first answer.'), text_reply('The second answer.')),
+		broken => join("---\n", "status 400\nheader Content-Type: application/json\nraw {\"error\":{\"message\":\"no\"}}\n",
+		    text_reply('Better now.')),
+		tools => join("---\n", call_reply(add_task => { title => 'Water the plants' }, complete_task => { task_id => 999 }),
+		    text_reply('Added ', 300, 'it.')),
+		tall => text_reply(map { (30, "Line $_\n\n") } 1 .. 60),
+	});
+
+subtest 'a message, and the answer as it comes' => sub {
+	my $p = signed_in($t, $b, 'alice');
+	like $p->text('.welcome h2'), qr/^Good /, 'a greeting where nothing is yet';
+	is $p->eval('location.hash'), '', 'the token is out of the address';
+	is $p->eval('history.length'), 2, '... and not behind the back button';
+	say_to($p, 'script:slow');
+	$p->wait('document.querySelector(".bubble")?.innerText === "script:slow"', 2);
+	pass 'the message is there at once';
+	$p->wait('document.querySelector(".prose")?.innerText.includes("One,")');
+	unlike $p->text('.prose'), qr/three/, 'the beginning is shown before the end is there';
+	is $p->eval('document.querySelector(".stop").hidden'), JSON::XS::false, '... and can be stopped';
+	like $p->text('.row a[aria-current]'), qr/script:slow/, 'the conversation is in the list';
+	is $p->count('.badge-running'), 1, '... as running';
+	settled($p);
+	is $p->text('.prose'), 'One, two, three.', 'the whole answer';
+	$p->wait('document.querySelector(".stop").hidden && !document.querySelector(".badge")');
+	like $p->text('.message-user time'), qr/^\d+:\d\d [AP]M$/, 'a time';
+	is $p->text('.message-user .who'), 'You', 'attribution';
+	is $p->text('.message-assistant .who'), 'Parley', '... of both';
+	my ($asked) = grep { $_->{body}{messages}[-1]{content} eq 'script:slow' } $t->model->requests;
+	like(JSON::XS->new->encode($asked->{body}{messages}), qr/UTC|Etc/, 'the model was told the zone');
+	is_rows($t, 'alice', $p, 'what is shown is what is stored');
+	like $p->eval('document.title'), qr/script:slow · Parley/, 'the title of the window';
+	like $p->eval('document.querySelector("[role=log]").innerText'), qr/Parley is answering.*One, two, three\./s, 'a screen reader has heard it';
+	is_quiet($p, 'a message');
+};
+
+subtest 'tools are cards' => sub {
+	my $p = signed_in($t, $b, 'tina');
+	say_to($p, 'script:tools');
+	settled($p);
+	is_deeply [$p->texts('.tool-name')], [qw(add_task complete_task)], 'their names';
+	is_deeply [$p->texts('.tool-word')], [qw(Done Failed)], '... how they went';
+	like $p->text('.tool-glimpse'), qr/title: Water the plants/, '... what they were asked';
+	is $p->count('.tool-body pre'), 0, 'closed';
+	$p->click('.tool summary');
+	$p->wait('document.querySelectorAll(".tool-body pre").length === 2');
+	my ($asked, $got) = $p->texts('.tool-body pre');
+	is_deeply JSON::XS::decode_json($asked), { title => 'Water the plants' }, 'open: the arguments';
+	is +JSON::XS::decode_json($got)->{title}, 'Water the plants', '... and the result';
+	$p->click('.tool summary');
+	$p->wait('!document.querySelector(".tool").open');
+	is_rows($t, 'tina', $p, 'what is shown is what is stored');
+	is_quiet($p, 'tools');
+};
+
+subtest 'stop' => sub {
+	my $p = signed_in($t, $b, 'stella');
+	say_to($p, 'script:endless');
+	$p->wait('document.querySelector(".prose")?.innerText.includes("and on 3")');
+	$p->click('.stop');
+	settled($p);
+	like $p->text('.turn-foot'), qr/Stopped\./, 'it says so';
+	like $p->text('.prose'), qr/^On and on 1/, '... and keeps what there was';
+	is $p->eval('document.activeElement.id'), 'message', 'the keyboard is where it can go on';
+	say_to($p, 'My name is Stella');
+	settled($p);
+	is $p->count('.turn[data-state=done]'), 1, 'the next message goes through';
+	is_quiet($p, 'stop');
+};
+
+subtest 'asking again' => sub {
+	my $p = signed_in($t, $b, 'rita');
+	say_to($p, 'script:twice');
+	settled($p);
+	is $p->text('.prose'), 'The first answer.', 'an answer';
+	$p->click('[aria-label="Ask again"]');
+	$p->wait('document.querySelector(".prose")?.innerText === "The second answer."');
+	settled($p);
+	is $p->count('.turn'), 1, 'another in its place';
+	is_rows($t, 'rita', $p, '... also in the rows');
+
+	say_to($p, 'script:broken');
+	$p->wait('document.querySelector(".notice")');
+	like $p->text('.notice'), qr/The model answered something unusable/, 'an error in words';
+	like $p->text('.notice'), qr/Request [0-9a-f-]{8}/, '... with the id of the request';
+	is $p->count('.actions [aria-label="Ask again"]'), 0, 'what is not the last cannot be asked again';
+	$p->click('.notice .buttons button');
+	$p->wait('[...document.querySelectorAll(".prose")].at(-1)?.innerText === "Better now."');
+	is $p->count('.notice'), 0, 'trying again helps, and the error is gone';
+	is_quiet($p, 'again', qr/status of 502/);
+};
+
+subtest 'messages wait for their turn' => sub {
+	my $p = signed_in($t, $b, 'quinn');
+	say_to($p, 'script:slow');
+	$p->wait('document.querySelector(".prose")');
+	say_to($p, 'My name is Quinn');
+	say_to($p, 'What is my name?');
+	$p->wait('document.querySelectorAll(".turn[data-state=queued]").length === 2');
+	like +($p->texts('.receipt-note'))[1], qr/Waiting for its turn/, 'it says that it waits';
+	settled($p);
+	is_deeply [$p->texts('.bubble')], ['script:slow', 'My name is Quinn', 'What is my name?'], 'in the order in which they were written';
+	like +($p->texts('.prose'))[2], qr/Quinn/, 'the last knows of the one before';
+	is_rows($t, 'quinn', $p, 'what is shown is what is stored');
+	is_quiet($p, 'queue');
+};
+
+subtest 'two conversations at once' => sub {
+	my $p = signed_in($t, $b, 'wanda');
+	say_to($p, 'script:many');
+	my $one = conversation_of($p);
+	$p->wait('document.querySelector(".prose")');
+	$p->eval('document.querySelector("#message").focus()');
+	$p->type('a draft of the first');
+	$p->click('.create');
+	$p->wait('document.querySelector(".welcome")');
+	is $p->eval('document.querySelector("#message").value'), '', 'a new one has no draft';
+	say_to($p, 'script:other');
+	$p->wait('location.hash.startsWith("#/c/") && !location.hash.includes("' . $one . '")');
+	my $two = conversation_of($p);
+	my $mixed = 0;
+	for my $id ($one, $two, $one, $two, $one, $two) {
+		$p->eval("location.hash = '#/c/$id'");
+		$p->wait('document.querySelector(".prose")?.innerText.length > 5');
+		my $text = $p->text('.turns');
+		$mixed++ if $text =~ ($id eq $one ? qr/thing|other/ : qr/word|many/);
+		is $p->eval('document.querySelector("#message").value'), $id eq $one ? 'a draft of the first' : '', 'its own draft';
+		sleep 0.15;
+	}
+	is $mixed, 0, 'no text of one in the other';
+	for my $id ($one, $two) {
+		$p->eval("location.hash = '#/c/$id'");
+		$p->wait('document.querySelector(".turn")');
+		settled($p, 20);
+		is_rows($t, 'wanda', $p, 'what is shown is what is stored');
+	}
+	is_quiet($p, 'two');
+};
+
+subtest 'a reload in the middle, and another tab' => sub {
+	my $p = signed_in($t, $b, 'rosa');
+	say_to($p, 'script:many');
+	$p->wait('document.querySelector(".prose")?.innerText.includes("word4")');
+	$p->type('not sent yet');
+	my $tab = $b->page(beside => $p);
+	$tab->go($p->eval('location.href'));
+	$p->reload;
+	$p->wait('document.querySelector(".prose")?.innerText.includes("word8")');
+	is $p->eval('document.querySelector("#message").value'), 'not sent yet', 'the draft is still there';
+	settled($_, 20) for $p, $tab;
+	is_rows($t, 'rosa', $_, 'it went on') for $p, $tab;
+	is $p->count('.turn'), 1, 'nothing twice';
+	$tab->eval('document.querySelector("#message").value = ""');
+	say_to($tab, 'My name is Rosa');
+	$p->wait('document.querySelectorAll(".turn[data-state=done]").length === 2');
+	pass 'what one tab says, the other shows';
+	is_quiet($p, 'reload');
+	is_quiet($tab, 'the tab');
+};
+
+subtest 'the network is lost and comes back' => sub {
+	my $p = signed_in($t, $b, 'nora');
+	say_to($p, 'script:many');
+	$p->wait('document.querySelector(".prose")?.innerText.includes("word3")');
+	$p->offline(1);
+	say_to($p, 'My name is Nora');
+	$p->wait('/offline/i.test(document.querySelectorAll(".receipt-note")[1]?.innerText ?? document.querySelector(".receipt-note")?.innerText ?? "")');
+	pass 'a message that cannot be sent says why';
+	$p->offline(0);
+	settled($p, 25);
+	is_rows($t, 'nora', $p, 'it goes on where it was, and the message arrives once');
+	is $p->count('.turn'), 2, '... two turns';
+	is_quiet($p, 'network', qr/ERR_INTERNET_DISCONNECTED/);
+};
+
+subtest 'the server goes away in the middle' => sub {
+	my $p = signed_in($t, $b, 'gina');
+	say_to($p, 'script:many');
+	$p->wait('document.querySelector(".prose")?.innerText.includes("word3")');
+	$t->nginx->stop;
+	$p->wait('document.querySelector(".status-lost")');
+	like $p->text('.status-lost'), qr/Reconnecting/, 'it says that it looks for it';
+	$t->nginx->start;
+	settled($p, 25);
+	is_rows($t, 'gina', $p, 'it goes on after the last event');
+	my ($resumed) = grep { $_->{url} =~ m{/events$} } $p->requests;
+	ok $resumed->{headers}{'Last-Event-ID'}, '... which it names';
+	is_quiet($p, 'server', qr/ERR_(?:CONNECTION|INCOMPLETE|EMPTY|NETWORK)/);
+};
+
+subtest 'a host that cannot stream' => sub {
+	# Event streams that never say a word, and a clock that runs faster than such a host's patience.
+	my $p = signed_in($t, $b, 'hana', before => <<~'END');
+		const real = window.fetch, later = window.setTimeout;
+		window.setTimeout = (f, ms, ...rest) => later(f, ms > 5000 ? ms / 40 : ms, ...rest);
+		window.fetch = async (...args) => {
+			const answer = await real(...args);
+			return (answer.headers.get("Content-Type") ?? "").startsWith("text/event-stream")
+			    ? new Response(new ReadableStream({}), { status: 200, headers: answer.headers }) : answer;
+		};
+		END
+	say_to($p, 'script:slow');
+	settled($p, 20);
+	is_rows($t, 'hana', $p, 'the answer comes all the same');
+	is +@{$t->get('/api/conversations', user => 'hana')->{json}{conversations}}, 1, '... and once';
+	is_quiet($p, 'no streams');
+};
+
+subtest 'scroll' => sub {
+	my $p = signed_in($t, $b, 'sven', height => 600);
+	my $distance = '(() => { const s = document.querySelector(".thread"); return s.scrollHeight - s.scrollTop - s.clientHeight; })()';
+	say_to($p, 'script:tall');
+	$p->wait('document.querySelectorAll(".prose p").length > 20');
+	$p->wait("$distance < 60");
+	pass 'it follows what is written';
+	$p->eval('document.querySelector(".thread").scrollTop = 50');
+	$p->wait('!document.querySelector(".jump").hidden');
+	settled($p);
+	is $p->eval('document.querySelector(".thread").scrollTop'), 50, 'it stays where the reader has put it';
+	$p->click('.jump');
+	$p->wait("$distance < 5 && document.querySelector('.jump').hidden");
+	pass 'and jumps to the latest';
+	is_quiet($p, 'scroll');
+};
+
+subtest 'conversations' => sub {
+	my $p = signed_in($t, $b, 'carla');
+	$t->chat('carla', "My name is Number $_") for 1 .. 34;
+	$p->reload;
+	$p->wait('document.querySelectorAll(".row").length === 30');
+	$p->click('.more');
+	$p->wait('document.querySelectorAll(".row").length === 34');
+	like $p->text('.row'), qr/Number 34/, 'newest first, page by page';
+
+	$p->eval('document.querySelector("#search").focus()');
+	$p->type('number 17');
+	$p->wait('document.querySelectorAll(".row").length === 1');
+	$p->click('.row a');
+	$p->wait('document.querySelector(".bubble")?.innerText === "My name is Number 17"');
+	my $id = conversation_of($p);
+	$p->click('.head-actions [aria-label="Rename"]');
+	$p->wait('document.querySelector("dialog input")');
+	$p->type('Seventeen, <b>renamed</b>');
+	$p->key('Enter');
+	$p->wait('document.querySelector(".head h1").innerText === "Seventeen, <b>renamed</b>"');
+	is $t->get("/api/conversations/$id", user => 'carla')->{json}{conversation}{title}, 'Seventeen, <b>renamed</b>', 'renamed';
+	$p->eval('document.querySelector("#search").focus(); document.querySelector("#search").select()');
+	$p->key('Escape');
+	$p->wait('document.querySelectorAll(".row").length > 20');
+
+	$p->click('.head-actions [aria-label="Delete"]');
+	$p->wait('document.querySelector("dialog .danger")');
+	$p->key('Escape');
+	$p->wait('!document.querySelector("dialog")');
+	is $t->get("/api/conversations/$id", user => 'carla')->{status}, 200, 'Escape deletes nothing';
+	$p->click('.head-actions [aria-label="Delete"]');
+	$p->click('dialog .danger');
+	$p->wait('document.querySelector(".welcome")');
+	is $t->get("/api/conversations/$id", user => 'carla')->{status}, 404, 'deleted';
+	$p->eval("location.hash = '#/c/$id'");
+	$p->wait('document.querySelector(".thread-note .notice")');
+	like $p->text('.thread-note'), qr/does not exist/, 'an old link says what is the matter';
+	is_quiet($p, 'conversations', qr/status of 404/);
+};
+
+done_testing;
