@@ -27,6 +27,8 @@ my ($t, $b) = Parley::Page::stack(
 		    text_reply('Better now.')),
 		tools => join("---\n", call_reply(add_task => { title => 'Water the plants' }, complete_task => { task_id => 999 }),
 		    text_reply('Added ', 300, 'it.')),
+		ask => join("---\n", call_reply(delete_task => { task_id => 1 }), text_reply('So ', 300, 'be it.')),
+		asks => join("---\n", call_reply(delete_task => { task_id => 1 }, delete_task => { task_id => 2 }), text_reply('Seen to.')),
 		tall => text_reply(map { (30, "Line $_\n\n") } 1 .. 60),
 	});
 
@@ -41,8 +43,8 @@ subtest 'a message, and the answer as it comes' => sub {
 	$p->wait('document.querySelector(".prose")?.innerText.includes("One,")');
 	unlike $p->text('.prose'), qr/three/, 'the beginning is shown before the end is there';
 	is $p->eval('document.querySelector(".stop").hidden'), JSON::XS::false, '... and can be stopped';
-	like $p->text('.row a[aria-current]'), qr/script:slow/, 'the conversation is in the list';
-	is $p->count('.badge-running'), 1, '... as running';
+	$p->wait('document.querySelector(".row a[aria-current]")?.innerText.includes("script:slow") && document.querySelector(".badge-running")');
+	pass 'the conversation is in the list, as running';
 	settled($p);
 	is $p->text('.prose'), 'One, two, three.', 'the whole answer';
 	$p->wait('document.querySelector(".stop").hidden && !document.querySelector(".badge")');
@@ -74,6 +76,42 @@ subtest 'tools are cards' => sub {
 	$p->wait('!document.querySelector(".tool").open');
 	is_rows($t, 'tina', $p, 'what is shown is what is stored');
 	is_quiet($p, 'tools');
+};
+
+subtest 'approvals' => sub {
+	my $p = signed_in($t, $b, 'paula');
+	$t->chat('paula', "add task: $_") for qw(Apples Beans);
+	say_to($p, 'script:ask');
+	$p->wait('document.querySelector(".approval:not([hidden])")');
+	is_deeply [split ' ', $p->text('.ask-call') =~ s/\s+/ /gr], [qw(delete_task { "task_id": 1 })], 'exactly what will run';
+	is $p->text('.tool-word'), 'Waiting for you', 'the call waits';
+	$p->wait('document.querySelector(".badge-approval_required")');
+	pass '... and the list says so';
+	$p->reload;
+	$p->wait('document.querySelector(".approval:not([hidden])")');
+	pass 'a reload does not lose the question';
+	$p->click('.approval .primary');
+	$p->wait('document.querySelector(".prose")?.innerText === "So be it."');
+	settled($p);
+	pass 'approved: the turn goes on';
+	is_deeply [$p->texts('.tool-word')], ['Done'], '... the call once';
+	is_rows($t, 'paula', $p, '... and is what is stored');
+	my $left = $t->chat('paula', 'show my tasks')->{json}{response};
+	unlike $left, qr/Apples/, '... and done';
+
+	$p->eval('location.hash = "#/"');
+	$p->wait('document.querySelector(".welcome")');
+	$t->chat('paula', 'add task: Corn');
+	say_to($p, 'script:asks');
+	$p->wait('document.querySelectorAll(".ask").length === 2');
+	$p->click('.ask:nth-of-type(2) .buttons button:last-child');
+	is $p->count('[aria-pressed=true]'), 1, 'of several each is decided by itself';
+	$p->click('.ask .buttons button:last-child');
+	$p->wait('document.querySelector(".prose")?.innerText === "Seen to."');
+	settled($p);
+	pass 'denied: the turn goes on';
+	like $t->chat('paula', 'show my tasks')->{json}{response}, qr/Beans/, '... and nothing is deleted';
+	is_quiet($p, 'approvals');
 };
 
 subtest 'stop' => sub {
