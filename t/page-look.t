@@ -44,8 +44,9 @@ sub is_usable {
 
 # Nothing sticks out at the side.
 sub fits {
-	my ($p, $name) = @_;
-	is $p->eval('document.documentElement.scrollWidth > innerWidth || document.querySelector(".thread").scrollWidth > document.querySelector(".thread").clientWidth'),
+	my ($p, $name, $width) = @_;
+	$width //= 1280;
+	is $p->eval("document.querySelector('.main').getBoundingClientRect().right > $width ||" . ' document.documentElement.scrollWidth > innerWidth || document.querySelector(".thread").scrollWidth > document.querySelector(".thread").clientWidth'),
 	    JSON::XS::false, "$name: nothing sticks out";
 }
 
@@ -54,20 +55,22 @@ subtest 'each screen, light and dark, narrow and wide' => sub {
 		my $name = "$how->{width} " . ($how->{dark} ? 'dark' : 'light');
 		my $p = signed_in($t, $b, 'ada', %$how);
 		is_usable($p, "$name welcome");
-		fits($p, "$name welcome");
+		fits($p, "$name welcome", $how->{width});
 		$p->eval('document.querySelector("#message").focus()');
 		$p->type('script:rich');
 		$p->click('.send');
 		$p->wait('document.querySelector(".turn")');
 		settled($p);
 		is $p->count('.prose table'), 1, "$name: a table";
+		$p->wait('(() => { const s = document.querySelector(".thread"); return s.scrollHeight - s.scrollTop - s.clientHeight < 5; })()');
 		is_usable($p, "$name answer");
-		fits($p, "$name answer");
+		fits($p, "$name answer", $how->{width});
 		$p->eval('document.querySelector("#message").focus()');
 		$p->type('script:broken');
 		$p->click('.send');
 		$p->wait('document.querySelector(".notice")');
 		is_usable($p, "$name error");
+		fits($p, "$name error", $how->{width});
 		$p->eval('document.querySelector("#message").focus()');
 		$p->type('add task: Feed the cat');
 		$p->click('.send');
@@ -76,7 +79,7 @@ subtest 'each screen, light and dark, narrow and wide' => sub {
 		$p->click('.tool summary');
 		$p->wait('document.querySelector(".tool-body pre")');
 		is_usable($p, "$name tool");
-		fits($p, "$name tool");
+		fits($p, "$name tool", $how->{width});
 		$p->eval('document.querySelector(".menu, .head > .only-narrow").click()') if $how->{touch};
 		sleep 0.3 if $how->{touch};
 		is_usable($p, "$name list");

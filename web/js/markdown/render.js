@@ -10,7 +10,7 @@ import { parse } from "./blocks.js";
 
 export class Markdown {
 	constructor() {
-		this.element = h("div", { class: "prose", dir: "auto" });
+		this.element = h("div", { class: "prose" });
 		this.text = "";
 		this.blocks = [];	// { at, node }
 	}
@@ -28,6 +28,8 @@ export class Markdown {
 			old.node.remove();
 		for (const block of parse(text.slice(from), from)) {
 			const node = draw(block, finished);
+			// Each block runs as its own words do, with all that is in it.
+			node.setAttribute("dir", block.type === "code" ? "ltr" : "auto");
 			this.blocks.push({ at: block.at, type: block.type, node });
 			this.element.append(node);
 		}
@@ -52,7 +54,7 @@ function draw(block, finished) {
 	switch (block.type) {
 	case "heading":
 		// The page has h1 and h2 itself.
-		return h(`h${Math.min(6, block.level + 2)}`, { dir: "auto" }, inline(block.text));
+		return h(`h${Math.min(6, block.level + 2)}`, null, inline(block.text));
 	case "rule":
 		return h("hr");
 	case "quote":
@@ -64,7 +66,7 @@ function draw(block, finished) {
 	case "code":
 		return drawCode(block, finished);
 	default:
-		return h("p", { dir: "auto" }, inline(block.text));
+		return h("p", null, inline(block.text));
 	}
 }
 
@@ -73,17 +75,17 @@ function drawList(block, finished) {
 		const kids = item.blocks.map((b) =>
 			(b.type === "paragraph" && !block.loose ? inline(b.text) : draw(b, finished)));
 		if (item.checked === null)
-			return h("li", { dir: "auto" }, kids);
+			return h("li", null, kids);
 		const box = h("span", { class: item.checked ? "box box-done" : "box", role: "img",
 			"aria-label": t(item.checked ? "done" : "open") }, item.checked ? icon("check") : null);
-		return h("li", { class: "task", dir: "auto" }, box, h("div", null, kids));
+		return h("li", { class: "task" }, box, h("div", null, kids));
 	});
 	return block.ordered ? h("ol", { start: block.start === 1 ? null : block.start }, items) : h("ul", null, items);
 }
 
 function drawTable(block) {
 	const cell = (tag) => (text, n) =>
-		h(tag, { class: block.align[n] ? `align-${block.align[n]}` : null, dir: "auto", scope: tag === "th" ? "col" : null }, inline(text));
+		h(tag, { class: block.align[n] ? `align-${block.align[n]}` : null, scope: tag === "th" ? "col" : null }, inline(text));
 	// It scrolls by itself; the keyboard must be able to get there.
 	return h("div", { class: "table", tabindex: "0", role: "region", "aria-label": t("table") },
 		h("table", null, h("thead", null, h("tr", null, block.head.map(cell("th")))),

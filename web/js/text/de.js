@@ -111,7 +111,7 @@ export default {
 
 	settings: "Einstellungen",
 	theme: "Aussehen",
-	theme_system: "Wie das System",
+	theme_system: "System",
 	theme_light: "Hell",
 	theme_dark: "Dunkel",
 	language: "Sprache",

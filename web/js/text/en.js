@@ -119,7 +119,7 @@ export default {
 	// Settings
 	settings: "Settings",
 	theme: "Appearance",
-	theme_system: "Like the system",
+	theme_system: "System",
 	theme_light: "Light",
 	theme_dark: "Dark",
 	language: "Language",

@@ -111,7 +111,7 @@ export default {
 
 	settings: "ترتیبات",
 	theme: "ظاہری شکل",
-	theme_system: "سسٹم جیسی",
+	theme_system: "سسٹم",
 	theme_light: "روشن",
 	theme_dark: "تاریک",
 	language: "زبان",

@@ -3,7 +3,7 @@
 
 import { h, icon, replace } from "../dom.js";
 import { t } from "../words.js";
-import { clock, full, indented } from "./format.js";
+import { full, indented, when } from "./format.js";
 
 export class ApprovalView {
 	#drawn = "";
@@ -33,7 +33,7 @@ export class ApprovalView {
 				h("button", { type: "button", class: "primary", onclick: () => this.#all(asks, true) }, t("approve_all", { count: asks.length })),
 				h("button", { type: "button", onclick: () => this.#all(asks, false) }, t("deny_all"))) : null,
 			asks[0].expires_at ? h("p", { class: "fine" }, icon("clock"),
-				h("span", { title: full(asks[0].expires_at) }, t("approval_expires", { time: clock(asks[0].expires_at) }))) : null);
+				h("span", { title: full(asks[0].expires_at) }, t("approval_expires", { time: when(asks[0].expires_at) }))) : null);
 	}
 
 	#ask(ask) {

@@ -30,6 +30,9 @@ export function day(iso) {
 	return format(`day${year ?? ""}`, { weekday: "long", day: "numeric", month: "long", year }).format(new Date(iso));
 }
 
+// A time, with its date unless that is today.
+export const when = (iso) => (daysAgo(iso) === 0 ? clock(iso) : format("when", { weekday: "short", hour: "numeric", minute: "2-digit" }).format(new Date(iso)));
+
 export function duration(ms) {
 	return ms < 1000 ? t("ms", { n: Math.round(ms) }) : t("seconds", { n: (ms / 1000).toLocaleString(language, { maximumFractionDigits: 1 }) });
 }

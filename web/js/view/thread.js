@@ -15,6 +15,7 @@ export class Thread {
 	#unwatch;
 	#stuck = true;
 	#placed = false;
+	#opened = 0;	// when a card was opened or closed
 
 	// actions: see TurnView, and suggest(text)
 	constructor(conversation, actions) {
@@ -22,6 +23,7 @@ export class Thread {
 		this.actions = actions;
 		this.older = h("button", { type: "button", class: "older", hidden: true, onclick: () => conversation.readOlder() }, t("older"));
 		this.list = h("div", { class: "turns" });
+		this.list.addEventListener("toggle", () => { this.#opened = performance.now(); }, true);
 		this.note = h("div", { class: "thread-note" });
 		this.content = h("div", { class: "thread-content" }, this.older, this.note, this.list);
 		// It takes the keyboard's focus, to be scrolled by arrows.
@@ -148,7 +150,7 @@ export class Thread {
 
 	#grown() {
 		// A card that somebody opens is no reason to move.
-		if (this.#stuck && (this.conversation.live || !this.#placed))
+		if (this.#stuck && (this.conversation.live || performance.now() - this.#opened > 250))
 			this.scroller.scrollTop = this.scroller.scrollHeight;
 		this.jump.hidden = this.#distance < NEAR * 3;
 	}
