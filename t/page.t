@@ -111,6 +111,25 @@ subtest 'approvals' => sub {
 	settled($p);
 	pass 'denied: the turn goes on';
 	like $t->chat('paula', 'show my tasks')->{json}{response}, qr/Beans/, '... and nothing is deleted';
+
+	$t->model->script('ask-again', join "---\n", call_reply(delete_task => { task_id => 2 }), text_reply('As you wish.'));
+	say_to($p, 'script:ask-again');
+	$p->wait('document.querySelector(".approval:not([hidden])")');
+	$p->eval('document.querySelector("#message").focus()');
+	$p->type('no');
+	$p->key('Enter');
+	$p->wait('[...document.querySelectorAll(".prose")].at(-1)?.innerText === "As you wish."');
+	settled($p);
+	is $p->count('.turn'), 2, 'a no in words is part of the turn that asked';
+	is_rows($t, 'paula', $p, '... and is what is stored');
+
+	$t->model->script('ask-last', join "---\n", call_reply(delete_task => { task_id => 2 }), text_reply('Then not.'));
+	say_to($p, 'script:ask-last');
+	$p->wait('document.querySelector(".approval:not([hidden])")');
+	say_to($p, 'My name is Paula');
+	$p->wait('document.querySelectorAll(".turn[data-state=done]").length === 4');
+	is $p->count('.approval:not([hidden])'), 0, 'any other message is a no, and the next turn';
+	is_rows($t, 'paula', $p, '... and is what is stored');
 	is_quiet($p, 'approvals');
 };
 

@@ -76,9 +76,10 @@ class App {
 		this.#unwatch();
 		this.#conversation = conversation;
 		conversation.onNew = (c) => {
-			this.composer.moved(this.#conversation === c ? c.id : null);
-			if (this.#conversation === c)
+			if (this.#conversation === c) {
+				this.composer.moved(c.id);
 				history.replaceState(null, "", `#/c/${c.id}`);
+			}
 			this.update();
 		};
 		this.#thread = new Thread(conversation, {

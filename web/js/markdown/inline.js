@@ -160,7 +160,7 @@ function angle(text, at) {
 	if (!m)
 		return null;
 	const address = safeAddress(m[1].includes(":") ? m[1] : `mailto:${m[1]}`);
-	return address && { item: link(address, m[1]), next: at + m[0].length };
+	return address && { item: link(address, m[1].replace(/^mailto:/i, "")), next: at + m[0].length };
 }
 
 function bare(text, at) {

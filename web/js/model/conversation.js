@@ -101,10 +101,20 @@ export class Conversation extends Emitter {
 			if (!turn.isLive)
 				return;
 		}
-		await new Runner(this, turn, first).run();
+		const runner = new Runner(this, turn, first);
+		await runner.run();
 		this.onChange(this);
+		if (first?.body.approvals && turn.state === "failed" && turn.error?.code.startsWith("approval_"))
+			await this.#decidedElsewhere(turn);
 		// Those that waited behind it have begun at the server.
 		this.changed();
+	}
+
+	// Another tab was quicker, or the question has expired: the turn itself knows.
+	async #decidedElsewhere(turn) {
+		turn.error = null;
+		turn.state = "approval_required";
+		await this.#follow(turn);
 	}
 
 	// Does a turn of this page run before this one?
@@ -149,16 +159,30 @@ export class Conversation extends Emitter {
 			outbox.drop(turn.key);
 	}
 
-	stored(turn, id) {
+	// The server has the message.  Returns the turn that it is part of: its own, or the one that had asked.
+	stored(turn, id, n) {
 		const isNew = this.id === null;
+		const asked = this.turns.find((x) => x !== turn && x.n === n);
 
 		this.id = id;
 		if (turn.key)
 			outbox.drop(turn.key);
 		turn.key = null;
+		turn.n = n;
+		if (asked) {
+			this.turns = this.turns.filter((x) => x !== turn);
+			asked.answeredWith(turn);
+			this.changed();
+			turn = asked;
+		}
+		// Any other message was a no to what was asked before.
+		for (const x of this.turns)
+			if (x !== turn && x.n !== null && x.n < n && x.state === "approval_required" && !x.runner)
+				this.#follow(x);
 		if (isNew)
 			this.title = [...turn.text].slice(0, 80).join("");
 		this.onStored(this, turn, isNew);
+		return turn;
 	}
 
 	async stop(turn) {

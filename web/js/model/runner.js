@@ -61,8 +61,6 @@ export class Runner {
 
 	// Resolves when the turn has ended, waits for the person, or was left.
 	async run() {
-		const { turn } = this;
-
 		running.add(this);
 		this.#makeRoom();
 		while (!this.#left && !this.#ended) {
@@ -78,8 +76,8 @@ export class Runner {
 				if (error instanceof Refusal && !this.#bears(error))
 					break;
 				this.#misses++;
-				turn.link = navigator.onLine ? "reconnecting" : "offline";
-				turn.changed();
+				this.turn.link = navigator.onLine ? "reconnecting" : "offline";
+				this.turn.changed();
 				await pause(error.retryAfter ? error.retryAfter * 1000 : Math.min(LONGEST_PAUSE, 400 * 2 ** this.#misses));
 				continue;
 			}
@@ -93,9 +91,9 @@ export class Runner {
 				await pause(Math.min(LONGEST_PAUSE, 200 * 2 ** this.#misses));
 		}
 		running.delete(this);
-		if (turn.runner === this)
-			turn.runner = null;
-		turn.changed();
+		if (this.turn.runner === this)
+			this.turn.runner = null;
+		this.turn.changed();
 		wake();
 	}
 
@@ -165,8 +163,8 @@ export class Runner {
 
 	#stored(data) {
 		this.#first = null;
-		this.turn.n = data.turn;
-		this.conversation.stored(this.turn, data.conversation_id);
+		// A yes or a no in words belongs to the turn that asked.
+		this.turn = this.conversation.stored(this.turn, data.conversation_id, data.turn);
 	}
 
 	// A whole body instead of a stream: the end, or "still running".

@@ -3,7 +3,8 @@
 // state: sending, then the contract's queued, running, approval_required, done, failed,
 // cancelled; failed also when the message never got there (n is null then).
 //
-// steps, in order: { kind: "text", text, at, interrupted } and
+// steps, in order: { kind: "text", text, at, interrupted }, { kind: "said", text, at }
+// (a person's yes or no to a question, in words) and
 // { kind: "call", id, name, parameters, result, isError, duration, finished }.
 
 import { Emitter } from "./emitter.js";
@@ -152,6 +153,18 @@ export class Turn extends Emitter {
 		}
 	}
 
+	// The message of another turn was the answer to what this one had asked.
+	answeredWith(other) {
+		this.steps.push({ kind: "said", text: other.text, at: other.at });
+		this.approvals = [];
+		this.decided = true;
+		this.stale = true;
+		this.state = "running";
+		this.runner = other.runner;
+		other.runner = null;
+		this.changed();
+	}
+
 	// --- what the rows say
 
 	setRows(rows) {
@@ -163,7 +176,8 @@ export class Turn extends Emitter {
 			this.text = user.content;
 			this.at = user.created_at;
 		}
-		this.steps = rows.filter((m) => m.role === "assistant").flatMap(stepsOf);
+		this.steps = rows.filter((m) => m !== user).flatMap((m) =>
+			(m.role === "user" ? [{ kind: "said", text: m.content, at: m.created_at }] : stepsOf(m)));
 		const failed = rows.findLast((m) => m.error_code);
 		if (this.state === "failed" || failed)
 			this.error ??= { code: failed?.error_code ?? "internal_error", message: null, requestId: null };

@@ -37,7 +37,7 @@ export class Composer {
 	moved(id) {
 		writeDraft(this.#id, "");
 		this.#id = id;
-		this.#keep();
+		writeDraft(id, this.box.value);
 	}
 
 	fill(text) {

@@ -43,6 +43,16 @@ class TextView {
 	}
 }
 
+// What the person said in the middle of it.
+class SaidView {
+	constructor(step) {
+		this.element = h("div", { class: "message-user said" }, h("span", { class: "off-screen" }, `${t("you")}: `),
+			h("div", { class: "bubble", dir: "auto" }, step.text));
+	}
+
+	update() {}
+}
+
 export class TurnView {
 	#views = [];
 	#heard = false;		// it was live while it was shown: its answer is read out
@@ -121,7 +131,7 @@ export class TurnView {
 			const old = this.#views[i];
 			let view = old;
 			if (!old || !sameStep(old.step, step)) {
-				view = step.kind === "call" ? new ToolView(step) : new TextView(step, () => this.update());
+				view = step.kind === "call" ? new ToolView(step) : step.kind === "said" ? new SaidView(step) : new TextView(step, () => this.update());
 				if (old)
 					old.element.replaceWith(view.element);
 				else
