@@ -17,7 +17,7 @@ export class Composer {
 			"aria-describedby": "message-hint", autocomplete: "off", enterkeyhint: touch() ? "enter" : "send",
 			oninput: () => this.#typed(), onkeydown: (e) => this.#key(e) });
 		this.sendButton = iconButton("send", t("send"), null, { type: "submit", class: "icon-button send" });
-		this.stopButton = iconButton("stop", t("stop"), () => this.actions.stop(), { class: "icon-button stop", hidden: true });
+		this.stopButton = iconButton("stop", t("stop"), () => this.#stop(), { class: "icon-button stop", hidden: true });
 		this.count = h("span", { class: "count", role: "status" });
 		this.hint = h("p", { id: "message-hint", class: "hint" }, t("hint"));
 		this.element = h("form", { class: "composer", onsubmit: (e) => { e.preventDefault(); this.#send(); } },
@@ -57,6 +57,13 @@ export class Composer {
 		this.stopButton.disabled = Boolean(turn?.stopping);
 		this.box.placeholder = t(turn ? "placeholder_busy" : "placeholder");
 		if (had && !turn)
+			this.focus();
+	}
+
+	#stop() {
+		this.actions.stop();
+		// The button is about to go; on a screen of glass this would only open the keyboard.
+		if (!touch())
 			this.focus();
 	}
 
