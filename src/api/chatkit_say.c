@@ -13,7 +13,6 @@
 #include "chat/word.h"
 #include "io/fcgi.h"
 #include "io/json.h"
-#include "tool/tool.h"
 
 struct wish {
 	enum kit_wish	 kind;
@@ -136,7 +135,6 @@ say(struct request *r, const char *thread_id, const struct wish *wish)
 	kit_open(&k, r);
 	if (kit_check(&r->job, thread_id, wish->kind, wish->key, wish->key_hash, &known) < 0 ||
 	    (wish->kind == KIT_DECISION && !known && read_decisions(r, thread_id, &whole) < 0) ||
-	    tool_table_take(&r->job) == NULL ||
 	    tell_hold(&k.tell) < 0)
 		return -1;
 

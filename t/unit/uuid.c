@@ -66,6 +66,12 @@ main(void)
 	    !uuid_parse("0c9fa1b2-0000-4000-8000-00000000000g", out), "other forms are not");
 	is_text(out, "0c9fa1b2-0000-4000-8000-00000000000f", "and leave the result alone");
 
+	ok(uuid_derive("0C9FA1B2-0000-4000-8000-00000000000F", 1, 2, out) == 0, "an id that follows from another");
+	is_text(out, "0c9fa1b2-0000-8000-8000-01000002000f", "is of version 8 and says from which, and where");
+	ok(uuid_derive("0c9fa1b2-0000-4000-8000-00000000000f", 1, 0x1234567, out) == 0 &&
+	    strcmp(out, "0c9fa1b2-0000-8000-8000-01000067452c") == 0, "up to 24 bits of it");
+	ok(uuid_derive("x", 1, 2, out) < 0, "nothing follows from what is no id");
+
 	random_bytes(big, sizeof big);
 	ok(memcmp(big, big + 4500, 4500) != 0, "many random bytes");
 	return done_testing();
