@@ -29,7 +29,8 @@ my $model = Parley::Model->new(scripts => {
 	(map { ("slow$_" => $slow) } 1 .. 9),
 	silent => text_reply(700, 'At last.'),
 	(map { ("delete$_" => join("---\n", call_reply(delete_task => { task_id => 1 }), text_reply('So ', 'be it.'))) } 1 .. 9),
-	several => join("---\n", text_reply('I shall. ') =~ s/data [^\n]*finish_reason.*//sr . call_reply(delete_task => { task_id => 1 },
+	several => join("---\n", text_reply('I shall. ') =~ s/data [^\n]*finish_reason.*//sr .
+	    call_reply(delete_task => { task_id => 1 },
 	    list_tasks => {}, delete_task => { task_id => 2 }), call_reply(list_tasks => {}), text_reply('Gone.')),
 	hang => "hang\n",
 });
@@ -71,7 +72,8 @@ subtest 'threads.add_user_message, with tools' => sub {
 	my ($flow) = grep { ($_->{item}{type} // '') eq 'workflow' && $_->{type} eq 'thread.item.done' } @e;
 	item_ok $flow->{item}, $thread, 'the workflow';
 	is_deeply [map { $_->{status_indicator} } @{$flow->{item}{workflow}{tasks}}], [qw(complete complete none)], 'how they ended';
-	is_deeply [map { $_->{title} } @{$flow->{item}{workflow}{tasks}}], ['Add task', 'List tasks', 'Nothing like it failed'], 'titles';
+	is_deeply [map { $_->{title} } @{$flow->{item}{workflow}{tasks}}],
+	    ['Add task', 'List tasks', 'Nothing like it failed'], 'titles';
 	ok exists $flow->{item}{workflow}{summary}{duration}, 'a summary at the end';
 	is_deeply shown(@e), [@{$k->items($thread)}[2 .. 4]], 'screen and rows agree: each task once';
 
@@ -218,7 +220,8 @@ subtest 'threads.retry_after_item' => sub {
 subtest 'failures' => sub {
 	my $f = Parley::ChatKit->new($t, 'finn');
 	my @e = $f->say('script:torn');
-	is kinds(@e), 'created item.done stream_options item.added added text_delta done item.done error', 'in the middle: the text is kept';
+	is kinds(@e), 'created item.done stream_options item.added added text_delta done item.done error',
+	    'in the middle: the text is kept';
 	my $id = $e[0]{thread}{id};
 	is_deeply [@{$e[-1]}{qw(code allow_retry)}], ['custom', JSON::XS::true], 'it can be tried again';
 	like $e[-1]{message}, qr/^The language model .*[.]$/, '... says a sentence';
@@ -277,7 +280,9 @@ subtest 'approvals: threads.add_structured_input' => sub {
 	is_deeply [map { [$_->{type}, map { $_->{value} } @{$_->{options}}] } @{$ask->{inputs}}],
 	    [['multiple_choice', 'Approve', 'Deny']], '... for one of two';
 	like $ask->{inputs}[0]{question}, qr/\w/, '... and says what for';
-	my $wrong = sub { $a->ask('threads.add_structured_input', { thread_id => $id, item_id => $ask->{id}, input => $_[0] })->{status} };
+	my $wrong = sub {
+		$a->ask('threads.add_structured_input', { thread_id => $id, item_id => $ask->{id}, input => $_[0] })->{status};
+	};
 	is $wrong->($_), 400, 'no answer' for undef, {}, { status => 'done' }, { status => 'answered', answers => [] },
 	    { status => 'answered', answers => { $ask->{inputs}[0]{id} => 7 } },
 	    { status => 'answered', answers => { $ask->{inputs}[0]{id} => { values => ['Perhaps'] } } };
@@ -285,7 +290,8 @@ subtest 'approvals: threads.add_structured_input' => sub {
 	@e = answer($a, $id, $ask, 'Approve');
 	is kinds(@e), 'stream_options item.replaced item.added updated item.done item.added added text_delta done item.done',
 	    'the answered item, and then the reply';
-	is_deeply [map { $_->{answer} } @{$e[1]{item}{inputs}}], [{ values => ['Approve'], skipped => JSON::XS::false }], 'with its answer';
+	is_deeply [map { $_->{answer} } @{$e[1]{item}{inputs}}],
+	    [{ values => ['Approve'], skipped => JSON::XS::false }], 'with its answer';
 	is $e[1]{item}{status}, 'answered', '... answered';
 	is_deeply shown(@e), [@{$a->items($id)}[1 .. 3]], 'screen and rows agree';
 	is tasks('ava'), 1, 'it was done once';
@@ -295,8 +301,10 @@ subtest 'approvals: threads.add_structured_input' => sub {
 	my %p = (item_id => $ask->{id}, input => { status => 'skipped' });
 	error_is(Parley::ChatKit->new($t, 'mallory')->ask('threads.add_structured_input', { %p, thread_id => $id }), 404,
 	    'conversation_not_found', 'somebody else');
-	is $a->ask('threads.add_structured_input', { %p, thread_id => $id, item_id => $a->items($id)->[0]{id} })->{status}, 400, 'no question';
-	is $a->ask('threads.add_structured_input', { %p, thread_id => $id, item_id => "ask_$nobody" })->{status}, 404, 'no such question';
+	is $a->ask('threads.add_structured_input', { %p, thread_id => $id, item_id => $a->items($id)->[0]{id} })->{status},
+	    400, 'no question';
+	is $a->ask('threads.add_structured_input', { %p, thread_id => $id, item_id => "ask_$nobody" })->{status},
+	    404, 'no such question';
 
 	for my $case (['bea', 2, ['Deny'], 'answered'], ['cleo', 3, [], 'answered']) {
 		my ($user, $n, $values, $status) = @$case;
@@ -332,7 +340,8 @@ subtest 'approvals: threads.add_structured_input' => sub {
 	# A word, in either protocol; and the other way round.
 	($a, $id, $ask) = asked('fay', 'delete5');
 	@e = $a->say('yes', $id);
-	like kinds(@e), qr/^item.done stream_options item.replaced item.added updated item.done item.added added text_delta done item.done$/, 'yes';
+	is kinds(@e), 'item.done stream_options item.replaced item.added updated item.done item.added added text_delta done ' .
+	    'item.done', 'yes';
 	is tasks('fay'), 1, 'done';
 	is_deeply [sort map { $_->{id} } @{shown(@e)}], [sort map { $_->{id} } @{$a->items($id)}[1 .. 4]], 'screen and rows agree';
 	($a, $id, $ask) = asked('gia', 'delete6');
@@ -373,8 +382,10 @@ subtest 'what is refused' => sub {
 	}
 	error_is($t->post('/api/chatkit', '{"type":', user => 'alice'), 400, 'invalid_json', 'half of it');
 	error_is($t->post('/api/chatkit', "{\"type\":\"\xff\"}", user => 'alice'), 400, 'invalid_json', 'no UTF-8');
-	error_is($t->post('/api/chatkit', { type => 'threads.list', params => { x => 'x' x 70000 } }), 413, 'body_too_large', 'too large');
-	error_is($t->post('/api/chatkit', '{}', headers => { 'Content-Type' => 'text/plain' }), 415, 'unsupported_media_type', 'no JSON');
+	error_is($t->post('/api/chatkit', { type => 'threads.list', params => { x => 'x' x 70000 } }),
+	    413, 'body_too_large', 'too large');
+	error_is($t->post('/api/chatkit', '{}', headers => { 'Content-Type' => 'text/plain' }),
+	    415, 'unsupported_media_type', 'no JSON');
 	error_is($t->post('/api/chatkit', { type => 'threads.list', params => {} }, token => undef), 401, 'missing_token', 'no token');
 	error_is($t->get('/api/chatkit'), 405, 'method_not_allowed', 'GET');
 	is $t->get('/api/chatkit')->{headers}{allow}, 'POST', '... Allow';
@@ -401,7 +412,8 @@ subtest 'what a message may be' => sub {
 	my @e = $w->stream('threads.create', { extra => 1, input => { extra => 1, quoted_text => "first\nsecond",
 	    content => [{ type => 'input_text', text => 'Ask ' }, { type => 'input_tag', id => 'i', text => 'Ann', data => {} },
 	    { type => 'input_text', text => " \x{202e}<script>\"\\ 😀" }], attachments => undef, inference_options => undef } });
-	is $e[1]{item}{content}[0]{text}, "> first\n> second\n\nAsk \@Ann \x{202e}<script>\"\\ 😀", 'parts, tag and quotation, as they are';
+	is $e[1]{item}{content}[0]{text}, "> first\n> second\n\nAsk \@Ann \x{202e}<script>\"\\ 😀",
+	    'parts, tag and quotation, as they are';
 	is_deeply shown(@e), $w->items($e[0]{thread}{id}), 'screen and rows agree';
 	is $t->get('/api/conversations/' . $e[0]{thread}{id}, user => 'walt')->{json}{messages}[0]{content},
 	    $e[1]{item}{content}[0]{text}, 'the other protocol has the same';
@@ -507,7 +519,8 @@ subtest 'a client that goes away' => sub {
 	is_deeply ended('stays'), { state => 'done', content => 'One, two, three.', interrupted => 0 }, '... and the turn goes on';
 
 	my $off = Parley::Test->new(pg => $pg, model => $model, workers => 1, conf => { 'chatkit.enabled' => 'no' });
-	error_is($off->post('/api/chatkit', { type => 'threads.list', params => {} }), 404, 'not_found', 'the endpoint can be switched off');
+	error_is($off->post('/api/chatkit', { type => 'threads.list', params => {} }),
+	    404, 'not_found', 'the endpoint can be switched off');
 };
 
 subtest 'stopped and retried from elsewhere' => sub {
