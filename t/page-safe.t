@@ -198,4 +198,30 @@ subtest 'hostile text is text' => sub {
 	is_quiet($p, 'hostile');
 };
 
+# As if the operator's config.json said so.
+my $key = 'const real = window.fetch; window.fetch = (url, options) => String(url).endsWith("config.json")
+    ? Promise.resolve(new Response(JSON.stringify({ chatkit: { domain_key: "local-dev" } }))) : real(url, options);';
+
+subtest "OpenAI's element instead of the page" => sub {
+	my $p = signed_in($t, $b, 'kit', before => $key);
+	ok $p->count('.composer'), 'where the policy does not allow it, the page is there';
+
+	# An element of that name, and a script that loads as if it had been allowed.
+	$p = $b->page;
+	$p->call('Page.addScriptToEvaluateOnNewDocument', { source => $key . q{
+		customElements.define("openai-chatkit", class extends HTMLElement { setOptions(o) { window.kit = o; } });
+		Object.defineProperty(HTMLScriptElement.prototype, "src", { set(url) {
+			window.asked = url;
+			setTimeout(() => this.dispatchEvent(new Event("load")));
+		} });} });
+	$p->call('Page.navigate', { url => $t->url . '/#token=' . $t->token('kit') });
+	$p->wait('window.kit');
+	like $p->eval('window.asked'), qr{^https://[a-z.]+\.openai\.com/}, 'it is asked for where it lives';
+	is $p->eval('document.body.firstElementChild.localName'), 'openai-chatkit', '... and takes the place of the page';
+	is $p->eval('window.kit.api.domainKey'), 'local-dev', '... with the key';
+	is $p->eval('window.kit.api.url'), $t->url . '/api/chatkit', '... and our address';
+	is $p->eval(q{window.kit.api.fetch(window.kit.api.url, { method: "POST", headers: { "Content-Type": "application/json" },
+	    body: JSON.stringify({ type: "threads.list", params: {} }) }).then((r) => r.status)}), 200, '... where its requests have a token';
+};
+
 done_testing;

@@ -1,5 +1,6 @@
 // The page: puts its parts together and follows the address (#/ and #/c/<id>).
 
+import * as chatkit from "./chatkit.js";
 import { loadConfig, config } from "./config.js";
 import { h, iconButton, replace } from "./dom.js";
 import { Library } from "./model/library.js";
@@ -235,4 +236,7 @@ class App {
 await Promise.all([loadConfig(), chooseLanguage()]);
 auth.onAsk(signIn);
 auth.startAuth();
-new App().start();
+
+// Should the element not be had, or not be allowed, this page is there.
+if (!chatkit.wanted() || !await chatkit.start().then(() => true, () => false))
+	new App().start();
