@@ -118,6 +118,26 @@ subtest 'Markdown' => sub {
 		const plain = (m) => m.element.textContent;
 		return [plain(whole), plain(grown)]; })');
 	is $parts->[1], $parts->[0], 'piece by piece it becomes the same';
+	my $wrong = $p->eval('import("./js/markdown/render.js").then(({ Markdown }) => {
+		const bits = ["a", "b c", "\\n", "\\n", "\\n\\n", "- ", "1. ", "2) ", "  ", "    ", "> ", "# ", "```", "```js\\n", "~~~", "|", "|--|--|", "| x | y |\\n",
+			"**", "*", "_", "~~", "`", "[", "](https://a.example)", "![", "<b>", "<br>", "---", "***", "- [x] ", "\\\\", "&amp;", "https://b.example/c ", "اردو", "\\t"];
+		let seed = 7;
+		const random = (n) => { seed = (seed * 1103515245 + 12345) % 2147483648; return Math.floor(seed / 2147483648 * n); };
+		const wrong = [];
+		for (let round = 0; round < 400 && wrong.length < 3; round++) {
+			let text = "";
+			const whole = new Markdown(), grown = new Markdown();
+			for (let n = 0; n < 40; n++) {
+				text += bits[random(bits.length)];
+				grown.draw(text, false);
+			}
+			whole.draw(text, true);
+			grown.draw(text, true);
+			if (whole.element.innerHTML !== grown.element.innerHTML)
+				wrong.push(text);
+		}
+		return wrong; })');
+	is_deeply $wrong, [], '... whatever is written, in whatever pieces';
 	is_quiet($p, 'Markdown');
 };
 

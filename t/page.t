@@ -268,6 +268,40 @@ subtest 'the server goes away in the middle' => sub {
 	is_quiet($p, 'server', qr/ERR_(?:CONNECTION|INCOMPLETE|EMPTY|NETWORK)/);
 };
 
+subtest 'a message arrives, and once' => sub {
+	# "lost": the answer to a POST never comes back; "cut": it does not even leave.
+	my $p = signed_in($t, $b, 'olga', before => <<~'END');
+		const real = window.fetch;
+		window.fetch = async (url, o) => {
+			const how = o?.method === "POST" ? sessionStorage.how : undefined;
+			if (how === "lost") {
+				sessionStorage.removeItem("how");
+				await real(url, { ...o, signal: undefined });
+			}
+			if (how)
+				throw new TypeError("Failed to fetch");
+			return real(url, o);
+		};
+		END
+	$p->eval('sessionStorage.how = "lost"');
+	say_to($p, 'script:slow');
+	settled($p);
+	is_rows($t, 'olga', $p, 'an answer that was lost: sent again with the same key');
+	is $t->get('/api/conversations', user => 'olga')->{json}{conversations}[0]{turns}, 1, '... it is one turn';
+
+	$p->eval('sessionStorage.how = "cut"');
+	say_to($p, 'My name is Olga');
+	$p->wait('document.querySelectorAll(".receipt-note").length > 0');
+	$p->reload;
+	$p->wait('document.querySelectorAll(".turn").length === 2');
+	pass 'one that has not left survives a reload';
+	$p->eval('sessionStorage.removeItem("how"); dispatchEvent(new Event("online"))');
+	$p->wait('document.querySelectorAll(".turn[data-state=done]").length === 2');
+	is_rows($t, 'olga', $p, '... and arrives');
+	is $p->eval('Object.keys(localStorage).filter((k) => k.includes("outbox")).length'), 0, 'nothing is left to be sent';
+	is_quiet($p, 'once');
+};
+
 subtest 'a host that cannot stream' => sub {
 	# Event streams that never say a word, and a clock that runs faster than such a host's patience.
 	my $p = signed_in($t, $b, 'hana', before => <<~'END');

@@ -26,8 +26,9 @@ export class Markdown {
 			return;
 		for (const old of this.blocks.splice(keep))
 			old.node.remove();
-		for (const block of parse(text.slice(from), from)) {
-			const node = draw(block, finished);
+		const fresh = parse(text.slice(from), from);
+		for (const block of fresh) {
+			const node = draw(block, finished || block !== fresh.at(-1));
 			// Each block runs as its own words do, with all that is in it.
 			node.setAttribute("dir", block.type === "code" ? "ltr" : "auto");
 			this.blocks.push({ at: block.at, type: block.type, node });

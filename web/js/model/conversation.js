@@ -9,6 +9,10 @@ import { Turn } from "./turn.js";
 
 const PAGE = 50;
 
+// The server did not begin what it was asked to begin.
+const REFUSALS = new Set(["turn_not_retryable", "conversation_busy", "queue_full", "rate_limited", "budget_exceeded", "overloaded",
+	"database_unavailable"]);
+
 export class Conversation extends Emitter {
 	constructor(id = null) {
 		super();
@@ -104,6 +108,12 @@ export class Conversation extends Emitter {
 		const runner = new Runner(this, turn, first);
 		await runner.run();
 		this.onChange(this);
+		// What was there before is still what there is.
+		if (first?.path.endsWith("/retry") && turn.state === "failed" && REFUSALS.has(turn.error?.code) && turn.rows.length > 0) {
+			const { error } = turn;
+			turn.setRows(turn.rows);
+			turn.error = error;
+		}
 		if (first?.body.approvals && turn.state === "failed" && turn.error?.code.startsWith("approval_"))
 			await this.#decidedElsewhere(turn);
 		// Those that waited behind it have begun at the server.
@@ -171,7 +181,7 @@ export class Conversation extends Emitter {
 		turn.n = n;
 		if (asked) {
 			this.turns = this.turns.filter((x) => x !== turn);
-			asked.answeredWith(turn);
+			asked.joined(turn);
 			this.changed();
 			turn = asked;
 		}

@@ -5,7 +5,7 @@
 // key until the server has answered: it happens once, however often it was sent.
 
 import * as http from "../net/http.js";
-import { Refusal } from "../net/failure.js";
+import { Offline, Refusal } from "../net/failure.js";
 import { events } from "../net/sse.js";
 
 // The server speaks at least every 15 s.
@@ -27,8 +27,25 @@ export const wake = () => {
 	for (const f of [...wakers])
 		f();
 };
-addEventListener("online", wake);
-document.addEventListener("visibilitychange", () => document.hidden || wake());
+
+// After sleep, or on another network, a stream may be dead without a word: it is begun again
+// where it was, which costs nothing.
+const LONG_AWAY = 15000;
+let hiddenAt = 0;
+
+function refresh() {
+	for (const r of running)
+		r.refresh();
+	wake();
+}
+
+addEventListener("online", refresh);
+document.addEventListener("visibilitychange", () => {
+	if (document.hidden)
+		hiddenAt = Date.now();
+	else if (Date.now() - hiddenAt > LONG_AWAY)
+		refresh();
+});
 
 function pause(ms) {
 	return new Promise((resolve) => {
@@ -64,8 +81,10 @@ export class Runner {
 		running.add(this);
 		this.#makeRoom();
 		while (!this.#left && !this.#ended) {
+			const since = performance.now();
+			let whole = false;
 			try {
-				await this.#once();
+				whole = await this.#once();
 			} catch (error) {
 				if (this.#left)
 					break;
@@ -86,6 +105,12 @@ export class Runner {
 				await pause(8000);
 				continue;
 			}
+			// It was asked to wait, and has: again, unless the host does not let it wait.
+			if (whole) {
+				if (!this.#ended && performance.now() - since < 1000)
+					await pause(1000);
+				continue;
+			}
 			// A stream that ended without an end: the worker has left, another goes on.
 			if (!this.#ended && ++this.#misses > 1)
 				await pause(Math.min(LONGEST_PAUSE, 200 * 2 ** this.#misses));
@@ -104,10 +129,15 @@ export class Runner {
 		wake();
 	}
 
+	refresh() {
+		this.#abort?.abort();
+	}
+
 	get #ended() {
 		return !this.#first && !this.turn.isLive;
 	}
 
+	// One request and what it says; true: it was answered whole, not as a stream.
 	async #once() {
 		this.#abort = new AbortController();
 		const { turn } = this;
@@ -129,9 +159,15 @@ export class Runner {
 			answer = await http.send("GET", `${follow}?wait=25`, { signal: this.#abort.signal, patience: 60000 });
 		}
 		if ((answer.headers.get("Content-Type") ?? "").startsWith("text/event-stream"))
-			await this.#listen(answer);
-		else
-			this.#take(await answer.json());
+			return this.#listen(answer);
+		let body;
+		try {
+			body = await answer.json();
+		} catch {
+			throw new Offline();
+		}
+		this.#take(body);
+		return true;
 	}
 
 	async #listen(answer) {
@@ -144,13 +180,14 @@ export class Runner {
 				// The turn before it wakes it up; meanwhile its connection is of more use to others.
 				this.#parked = event.event === "queued" && this.conversation.hasEarlier(this.turn);
 				if (this.#parked)
-					return;
+					return false;
 			}
 		} finally {
 			if (!heard && !this.#left && this.#misses > 0)
 				streams = false;
 			this.#abort.abort();
 		}
+		return false;
 	}
 
 	#hear(event) {

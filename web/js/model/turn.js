@@ -153,13 +153,17 @@ export class Turn extends Emitter {
 		}
 	}
 
-	// The message of another turn was the answer to what this one had asked.
-	answeredWith(other) {
-		this.steps.push({ kind: "said", text: other.text, at: other.at });
-		this.approvals = [];
-		this.decided = true;
+	// What was thought to be another turn is part of this one: its message was the answer to what this one
+	// had asked, or (sent again after a reload) had been this one's own.
+	joined(other) {
+		if (this.state === "approval_required") {
+			this.steps.push({ kind: "said", text: other.text, at: other.at });
+			this.approvals = [];
+			this.decided = true;
+			this.state = "running";
+		}
 		this.stale = true;
-		this.state = "running";
+		this.runner?.leave();
 		this.runner = other.runner;
 		other.runner = null;
 		this.changed();

@@ -22,13 +22,19 @@ export function dialog({ title, body, buttons, fixed = false, onsubmit = null })
 		const element = h("dialog", { "aria-labelledby": id, oncancel: (e) => fixed && e.preventDefault(), onclose: () => {
 			element.remove();
 			resolve(result);
-		}, onclick: (e) => e.target === element && !fixed && close(null) }, form);
+		}, onclick: (e) => !fixed && isBeside(element, e) && close(null) }, form);
 		// Chromium closes even a fixed one at the second Escape.
 		if (fixed)
 			element.addEventListener("keydown", (e) => e.key === "Escape" && e.preventDefault());
 		document.body.append(element);
 		element.showModal();
 	});
+}
+
+// A click on the veil is one on the dialog itself, as far as events go.
+function isBeside(element, { target, clientX, clientY }) {
+	const box = element.getBoundingClientRect();
+	return target === element && (clientX < box.left || clientX > box.right || clientY < box.top || clientY > box.bottom);
 }
 
 export function confirm({ title, text, yes }) {
