@@ -16,6 +16,7 @@
 #include "ctl_mcp.h"
 #include "io/json.h"
 #include "tool/tool.h"
+#include "tool/tool_build.h"
 
 #define CONNECT_SECONDS	"5"
 #define ORIGIN_SQL	"sql"
@@ -41,6 +42,9 @@ struct table {
 };
 
 static void	 sql_list(struct table *);
+
+static const char *const	 risks[] = { [TOOL_WRITES] = "writes", [TOOL_IDEMPOTENT] = "idempotent",
+				     [TOOL_READ_ONLY] = "read_only" };
 static void	 mcp_list(struct table *);
 
 /* Whom tools come from; each adds its lines, or says on stderr why it has none. */
@@ -98,12 +102,18 @@ sql_lines(struct table *t, const PGresult *res)
 	for (int i = 0; i < PQntuples(res); i++) {
 		const char	*text = PQgetvalue(res, i, 3);
 		json_object	*schema = json_read(t->arena, text, strlen(text), NULL);
-
-		line_add(t, &(struct line){
+		struct tool	 one = {
 			.name = arena_strdup(t->arena, PQgetvalue(res, i, 0)),
-			.origin = ORIGIN_SQL,
-			.risk = arena_strdup(t->arena, PQgetvalue(res, i, 1)),
+			.risk = tool_risk_of(PQgetvalue(res, i, 1)),
 			.confirm = *PQgetvalue(res, i, 2) == 't',
+		};
+
+		tool_rule(t->conf, &one);
+		line_add(t, &(struct line){
+			.name = one.name,
+			.origin = ORIGIN_SQL,
+			.risk = risks[one.risk],
+			.confirm = one.confirm,
 			.schema = arena_strdup(t->arena, schema != NULL ? json_text(schema) : text),
 		});
 	}
@@ -140,9 +150,6 @@ line_is(const struct table *t, const char *name)
 static void
 mcp_lines(struct table *t, const struct ctl_mcp *m)
 {
-	static const char *const	 risks[] = { [TOOL_WRITES] = "writes", [TOOL_IDEMPOTENT] = "idempotent",
-					     [TOOL_READ_ONLY] = "read_only" };
-
 	for (int i = 0; i < m->ntools; i++) {
 		const struct tool	*one = &m->tools[i];
 

@@ -457,6 +457,18 @@ subtest 'nobody answers' => sub {
 	    'the deadline does not run while the user thinks';
 };
 
+subtest 'what the configuration says' => sub {
+	$t->chat('una', 'add task: T1');
+	my $own = beside($t, conf => { %conf, 'tools.confirm' => 'add_task', 'tools.no_confirm' => 'delete_task' });
+	is $own->chat('una', play('delete'))->{json}{status}, 'success', 'nobody is asked where it says so';
+	is tasks('una'), '', '... and it is done';
+	my $r = $own->chat('una', 'add task: T2');
+	is $r->{json}{status}, 'approval_required', 'and where it says so, the user is';
+	is question($r)->{question}, 'Run add_task with these arguments? {"title":"T2"}', '... in words of its own';
+	is decide($own, 'una', $r->{json}{conversation_id}, { question($r)->{id} => $true })->{json}{status}, 'success', 'yes';
+	is tasks('una'), 'T2', '... does it';
+};
+
 is $pg->one(q{SELECT count(*) FROM parley.turns WHERE state IN ('running', 'queued')}), 0, 'nothing is left over';
 is $_->pool->sickness, '', 'the workers are well' for $t, $other;
 done_testing;

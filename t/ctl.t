@@ -121,6 +121,8 @@ subtest 'tools' => sub {
 	like $out, qr/^NAME +ORIGIN +RISK +CONFIRM +SCHEMA\n/, '... has a head';
 	like $out, qr/^list_tasks +sql +read_only +no +\{"type":"object",.*"status"/m, '... what is known of each';
 	like $out, qr/^delete_task +sql +writes +yes /m, '... and who is asked before';
+	($status, $out) = ctl({ %{$as[0]}, PARLEY_TOOLS_NO_CONFIRM => 'delete_task', PARLEY_TOOLS_IDEMPOTENT => 'delete_task' }, 'tools');
+	like $out, qr/^delete_task +sql +idempotent +no /m, '... where the configuration does not know better';
 	($status, $out, $err) = ctl({}, 'tools');
 	is "$status $out", '1 ', 'without a database';
 	like $err, qr/database\.url/, '... it says so';

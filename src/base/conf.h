@@ -109,6 +109,10 @@ struct conf {
 	/* [tools] */
 	bool		 tools_enabled;		/* true */
 	bool		 tools_sql;		/* true: those of the database are among them */
+	const char	*tools_read_only;	/* lists of these, NULL: what their comments say counts */
+	const char	*tools_idempotent;
+	const char	*tools_confirm;
+	const char	*tools_no_confirm;
 	int64_t		 tools_refresh;		/* ms a tool list is used, 30 s */
 	int64_t		 tools_max_result;	/* bytes stored, 256 KiB */
 	int64_t		 tools_max_to_model;	/* bytes shown to the model, 16 KiB */

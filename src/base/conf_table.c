@@ -79,6 +79,10 @@ const struct conf_key	 conf_table[] = {
 
 	{ "tools", "enabled", CONF_BOOL, AT(tools_enabled), "yes" },
 	{ "tools", "sql", CONF_BOOL, AT(tools_sql), "yes" },
+	{ "tools", "read_only", CONF_LIST, AT(tools_read_only) },
+	{ "tools", "idempotent", CONF_LIST, AT(tools_idempotent) },
+	{ "tools", "confirm", CONF_LIST, AT(tools_confirm) },
+	{ "tools", "no_confirm", CONF_LIST, AT(tools_no_confirm) },
 	{ "tools", "refresh", CONF_MS, AT(tools_refresh), "30 s", 0, DAY },
 	{ "tools", "max_result", CONF_SIZE, AT(tools_max_result), "256 KiB", KIB, 16 * MIB },
 	{ "tools", "max_to_model", CONF_SIZE, AT(tools_max_to_model), "16 KiB", 256, 16 * MIB },

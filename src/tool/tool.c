@@ -178,7 +178,7 @@ table_read(struct job *job)
 	k = arena_new(a, struct kept);
 	k->arena = a;
 	mcp_lists_shared(job, a, &remote);
-	tool_build(a, &rows, &remote, &k->table);
+	tool_build(a, job->conf, &rows, &remote, &k->table);
 	pg_free(&rows);
 	return k;
 }

@@ -13,20 +13,19 @@
 
 #define NAME_MAX_BYTES	64	/* what the model APIs take as a function's name */
 
-static void	 add_sql(struct arena *, struct pg_rows *, struct tool_table *);
+static void	 add_sql(struct arena *, const struct conf *, struct pg_rows *, struct tool_table *);
 static void	 add_remote(const struct mcp_lists *, struct tool_table *);
 static void	 notice_make(struct arena *, const char *down, struct tool_table *);
 static const char *compact(struct arena *, const char *);
 static void	 table_json(struct arena *, struct tool_table *);
 static bool	 name_good(const char *);
-static enum tool_risk risk(const char *);
 static int	 by_name(const void *, const void *);
 
 void
-tool_build(struct arena *a, struct pg_rows *rows, const struct mcp_lists *remote, struct tool_table *t)
+tool_build(struct arena *a, const struct conf *conf, struct pg_rows *rows, const struct mcp_lists *remote, struct tool_table *t)
 {
 	t->tools = arena_array(a, struct tool, rows->n + remote->ntools + 1);
-	add_sql(a, rows, t);
+	add_sql(a, conf, rows, t);
 	add_remote(remote, t);
 	notice_make(a, remote->down, t);
 	table_json(a, t);
@@ -87,7 +86,7 @@ tool_find(const struct tool_table *t, const char *name)
 }
 
 static void
-add_sql(struct arena *a, struct pg_rows *rows, struct tool_table *t)
+add_sql(struct arena *a, const struct conf *conf, struct pg_rows *rows, struct tool_table *t)
 {
 	for (int i = 0; i < rows->n; i++) {
 		const char	*name = pg_text(rows, i, "name"), *text;
@@ -105,11 +104,25 @@ add_sql(struct arena *a, struct pg_rows *rows, struct tool_table *t)
 			.description = arena_strdup(a, pg_text(rows, i, "description")),
 			.schema = text,
 			.output = compact(a, pg_text(rows, i, "output")),
-			.risk = risk(pg_text(rows, i, "risk")),
+			.risk = tool_risk_of(pg_text(rows, i, "risk")),
 			.confirm = pg_bool(rows, i, "confirm"),
 		};
+		tool_rule(conf, &t->tools[t->ntools - 1]);
 	}
 	qsort(t->tools, (size_t)t->ntools, sizeof *t->tools, by_name);
+}
+
+void
+tool_rule(const struct conf *conf, struct tool *t)
+{
+	if (conf_list_has(conf->tools_read_only, t->name))
+		t->risk = TOOL_READ_ONLY;
+	else if (conf_list_has(conf->tools_idempotent, t->name))
+		t->risk = TOOL_IDEMPOTENT;
+	if (conf_list_has(conf->tools_confirm, t->name))
+		t->confirm = true;
+	if (conf_list_has(conf->tools_no_confirm, t->name))
+		t->confirm = false;
 }
 
 /* The database writes blanks that each request would pay for.  NULL: no JSON object. */
@@ -166,9 +179,8 @@ name_good(const char *s)
 	    strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
 }
 
-/* What is not known to be harmless writes. */
-static enum tool_risk
-risk(const char *s)
+enum tool_risk
+tool_risk_of(const char *s)
 {
 	if (s != NULL && strcmp(s, "read_only") == 0)
 		return TOOL_READ_ONLY;
