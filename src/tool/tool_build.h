@@ -1,8 +1,8 @@
 /*
  * tool_build -- one table out of SQL functions and the lists of MCP servers.
  *
- * For tool.c, and the rules of risk for parleyctl.  A name stands once: an SQL tool has precedence over a remote one of the same name, which
- * is left out with a word in the log.  The order is by name, so that the beginning of a prompt stays the
+ * For tool.c, and the rules of risk for parleyctl.  A name stands once: an SQL tool has precedence over a
+ * remote one of the same name, which is left out with a word in the log.  The order is by name, so that the beginning of a prompt stays the
  * same and servers that cache it can go on doing so.  Nothing yields; all belongs to the arena given.
  */
 #ifndef PARLEY_TOOL_TOOL_BUILD_H
