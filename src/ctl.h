@@ -15,8 +15,8 @@ struct conf;
 int	 ctl_check(const struct conf *, const char *conf_why, const char *schema_dir);
 
 /*
- * `tools`, and `tools call NAME [JSON] --user USER`, both with --token-file FILE; argv[0] is "tools", and the configuration is read only for a command line
- * that makes sense.  Returns the program's exit status, -1 for one that makes none.
+ * `tools`, and `tools call NAME [JSON] --user USER`, both with --token-file FILE; argv[0] is "tools", and the
+ * configuration is read only for a command line that makes sense.  Returns the program's exit status, -1 for one that makes none.
  */
 int	 ctl_tools(int argc, char **argv, const struct conf *(*conf_read)(void));
 

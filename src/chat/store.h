@@ -140,7 +140,10 @@ int	 store_tool_run(struct job *, const struct turn_key *, int index, int positi
  * has its result (call->result is filled then) must not be sent.
  */
 int	 store_tool_start(struct job *, const struct turn_key *, int index, int position, struct call *);
-/* Stores a result that a remote tool gave, or that was found without running anything (unknown tool, broken arguments): call->result, is_error are given. */
+/*
+ * Stores a result that a remote tool gave, or that was found without running anything (unknown tool, broken arguments):
+ * call->result, is_error are given.
+ */
 int	 store_tool_answer(struct job *, const struct turn_key *, int index, int position, struct call *);
 
 /*

@@ -82,8 +82,8 @@ int	 turn_take(struct turn *, const struct turn_key *, bool handed);
 
 /*
  * yields.  0: the turn has ended as done or cancelled and is stored so, or it waits for the user (state
- * approval_required).  -1: it is stored as failed (the job says why), or it is not mine any more (see above): then the job has not failed, its deadline is NEVER, and it may
- * go on with something else, unless the worker ends (job->stop is still JOB_DRAINED).
+ * approval_required).  -1: it is stored as failed (the job says why), or it is not mine any more (see above): then the
+ * job has not failed, its deadline is NEVER, and it may go on with something else, unless the worker ends (job->stop is still JOB_DRAINED).
  */
 int	 turn_run(struct turn *);
 

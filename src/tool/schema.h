@@ -38,7 +38,10 @@
 
 struct arena;
 
-/* NULL: it fits, as far as can be said.  Else a sentence for the model, in the arena; at most some 600 bytes, of the schema's and the model's words. */
+/*
+ * NULL: it fits, as far as can be said.  Else a sentence for the model, in the arena; at most some 600 bytes, of the schema's
+ * and the model's words.
+ */
 const char *schema_refuse(struct arena *, json_object *schema, json_object *value);
 /*
  * For once, when a tool is learnt.  false: no object, or more than 32 deep, 20 000 values or 256 KiB of text.
