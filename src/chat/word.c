@@ -124,11 +124,12 @@ text_fold(const char *text, size_t n, char *out)
 	const char	*end = text + n;
 
 	while (text < end) {
-		size_t	 i = 0, most = sizeof letters / sizeof *letters, gap;
+		size_t	 i = 0, most = sizeof letters / sizeof *letters, gap = gap_at(text);
 
-		if ((gap = gap_at(text)) > 0) {
-			while (text < end && (gap = gap_at(text)) > 0)
+		if (gap > 0) {
+			do
 				text += gap;
+			while (text < end && (gap = gap_at(text)) > 0);
 			*out++ = ' ';
 			continue;
 		}
