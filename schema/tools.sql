@@ -295,6 +295,15 @@ END
 $$;
 COMMENT ON FUNCTION parley.call_store IS 'Stores the one result of a call, under the fence of its turn: PF001 and PF002 undo whatever the transaction did.';
 
+CREATE OR REPLACE FUNCTION parley.call_row(p_call parley.tool_calls, p_error_state text)
+RETURNS TABLE (result json, is_error boolean, executed_at text, duration_ms int, error_state text)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	RETURN QUERY SELECT p_call.result, p_call.is_error, parley.utc(p_call.executed_at), p_call.duration_ms, p_error_state;
+END
+$$;
+COMMENT ON FUNCTION parley.call_row IS 'What a worker is told of a call that it has asked for.';
+
 CREATE OR REPLACE FUNCTION parley.tool_try(p_user text, p_id oid, p_parameters json, p_max_result int,
     OUT result json, OUT is_error boolean, OUT error_state text) RETURNS record
 LANGUAGE plpgsql AS $$
@@ -384,12 +393,7 @@ BEGIN
 		v_call := parley.call_store(p_user, p_conversation, p_turn, p_run, p_fence, p_idx, p_pos,
 		    v_result, v_is_error, v_since);
 	END IF;
-	result := v_call.result;
-	is_error := v_call.is_error;
-	executed_at := parley.utc(v_call.executed_at);
-	duration_ms := v_call.duration_ms;
-	error_state := v_state;
-	RETURN NEXT;
+	RETURN QUERY SELECT r.* FROM parley.call_row(v_call, v_state) r;
 END
 $$;
 COMMENT ON FUNCTION parley.tool_run IS
@@ -431,12 +435,7 @@ BEGIN
 		 WHERE c.user_id = p_user AND c.conversation_id = p_key
 		   AND c.turn = 0 AND c.run = 0 AND c.idx = 0 AND c.pos = 0;
 	END IF;
-	result := v_call.result;
-	is_error := v_call.is_error;
-	executed_at := parley.utc(v_call.executed_at);
-	duration_ms := v_call.duration_ms;
-	error_state := v_state;
-	RETURN NEXT;
+	RETURN QUERY SELECT r.* FROM parley.call_row(v_call, v_state) r;
 END
 $$;
 COMMENT ON FUNCTION parley.tool_call IS
@@ -458,11 +457,7 @@ BEGIN
 		v_call := parley.call_store(p_user, p_conversation, p_turn, p_run, p_fence, p_idx, p_pos,
 		    p_result, p_is_error, coalesce(v_call.started_at, clock_timestamp()));
 	END IF;
-	result := v_call.result;
-	is_error := v_call.is_error;
-	executed_at := parley.utc(v_call.executed_at);
-	duration_ms := v_call.duration_ms;
-	RETURN NEXT;
+	RETURN QUERY SELECT r.* FROM parley.call_row(v_call, NULL) r;
 END
 $$;
 COMMENT ON FUNCTION parley.tool_answer IS 'Stores the result of a call that was found without running anything, or that a remote tool gave; a call that has its result keeps it.';
@@ -494,11 +489,7 @@ BEGIN
 		 WHERE c.user_id = p_user AND c.conversation_id = p_conversation AND c.turn = p_turn AND c.run = p_run
 		   AND c.idx = p_idx AND c.pos = p_pos;
 	END IF;
-	result := v_call.result;
-	is_error := v_call.is_error;
-	executed_at := parley.utc(v_call.executed_at);
-	duration_ms := v_call.duration_ms;
-	RETURN NEXT;
+	RETURN QUERY SELECT r.* FROM parley.call_row(v_call, NULL) r;
 END
 $$;
 COMMENT ON FUNCTION parley.tool_start IS

@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include <json-c/linkhash.h>
-#include <openssl/evp.h>
 
 #include "api/request.h"
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/sha256.h"
 #include "io/fcgi.h"
 #include "io/json.h"
 
@@ -70,26 +70,13 @@ canonical(struct request *r, struct buf *b, json_object *o, const char *without)
 		jw_raw(b, o != NULL ? json_text(o) : NULL);
 }
 
-static const char *
-hash_hex(struct request *r, const struct buf *b)
-{
-	unsigned char	 md[EVP_MAX_MD_SIZE];
-	unsigned int	 n = 0;
-	char		*hex;
-
-	if (EVP_Digest(b->p, b->n, md, &n, EVP_sha256(), NULL) != 1)
-		return NULL;
-	hex = arena_alloc(r->job.arena, 2 * (size_t)n + 1);
-	for (unsigned int i = 0; i < n; i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", md[i]);
-	return hex;
-}
-
 int
 key_read(struct request *r, const char *kind, const char **key, const char **hash)
 {
 	const char	*text = fcgi_param(r->fcgi, "HTTP_IDEMPOTENCY_KEY");
 	struct buf	 b = { 0 };
+	char		*hex;
+	bool		 done;
 
 	if (text == NULL)
 		return 0;
@@ -103,7 +90,8 @@ key_read(struct request *r, const char *kind, const char **key, const char **has
 		canonical(r, &b, r->body, "stream");
 	else
 		buf_str(&b, "{}");
-	*hash = hash_hex(r, &b);
+	*hash = hex = arena_alloc(r->job.arena, SHA256_TEXT);
+	done = sha256_hex(b.p, b.n, hex);
 	buf_free(&b);
-	return *hash != NULL ? 0 : job_fail(&r->job, FAIL_INTERNAL_ERROR, NULL);
+	return done ? 0 : job_fail(&r->job, FAIL_INTERNAL_ERROR, NULL);
 }

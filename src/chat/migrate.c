@@ -9,9 +9,9 @@
 #include <time.h>
 
 #include <libpq-fe.h>
-#include <openssl/evp.h>
 
 #include "base/buf.h"
+#include "base/sha256.h"
 
 #define TRIES_MAX	20	/* roles are the cluster's: another database may be migrated at this moment */
 #define LOCK_KEY	"7236853120871"	/* any number that is ours */
@@ -23,7 +23,7 @@ enum state { THERE, NEW, CHANGED };
 struct file {
 	char		*name;
 	struct buf	 text;
-	char		 sha256[65];
+	char		 sha256[SHA256_TEXT];
 	enum state	 state;	/* what the ledger says of it */
 };
 
@@ -41,7 +41,6 @@ static void	 files_free(struct migration *);
 static int	 file_wanted(const struct dirent *);
 static int	 file_order(const struct dirent **, const struct dirent **);
 static int	 file_read(struct file *, const char *, FILE *);
-static void	 sha256_hex(const struct buf *, char [65]);
 static int	 migrate_all(struct migration *);
 static enum outcome migrate_try(const struct migration *);
 static enum outcome ledger_lock(const struct migration *);
@@ -168,20 +167,9 @@ file_read(struct file *file, const char *dir, FILE *out)
 		fprintf(out, "%s: %s\n", buf_text(&path), strerror(errno));
 	if (f != NULL)
 		fclose(f);
-	sha256_hex(&file->text, file->sha256);
+	bad |= !sha256_hex(buf_text(&file->text), file->text.n, file->sha256);
 	buf_free(&path);
 	return bad ? -1 : 0;
-}
-
-static void
-sha256_hex(const struct buf *text, char hex[65])
-{
-	unsigned char	 digest[EVP_MAX_MD_SIZE];
-	unsigned	 n = 0;
-
-	EVP_Digest(buf_text(text), text->n, digest, &n, EVP_sha256(), NULL);
-	for (unsigned i = 0; i < 32; i++)
-		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 }
 
 static int

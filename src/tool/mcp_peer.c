@@ -11,6 +11,8 @@
 static int	 link_open(struct job *, struct mcp_link *, struct mcp_reply *);
 static void	 known_read(struct job *, struct mcp_link *);
 static int	 session_open(struct job *, struct mcp_link *, struct mcp_reply *);
+static int	 era_open(struct job *, struct mcp_link *, struct mcp_reply *);
+static void	 link_agreed(struct job *, struct mcp_link *);
 static void	 session_store(struct job *, const struct mcp_link *);
 static bool	 session_lost(const struct mcp_link *, const struct mcp_reply *);
 static bool	 era_wrong(const struct mcp_link *, const struct mcp_reply *);
@@ -39,10 +41,8 @@ mcp_link_ask(struct job *job, struct mcp_link *l, const struct mcp_ask *ask, str
 		mcp_send(job, &l->peer, ask, r);
 	} else if (era_wrong(l, r)) {
 		mcp_reply_close(r);
-		if (mcp_era_find(job, &l->peer, r) < 0)
+		if (era_open(job, l, r) < 0)
 			return -1;
-		if (!l->peer.modern)
-			session_store(job, l);
 		mcp_send(job, &l->peer, ask, r);
 	}
 	return r->fate == MCP_ANSWERED ? 0 : -1;
@@ -64,14 +64,7 @@ link_open(struct job *job, struct mcp_link *l, struct mcp_reply *r)
 		l->open = true;
 		return 0;
 	}
-	if (l->peer.version != NULL)
-		return session_open(job, l, r);
-	if (mcp_era_find(job, &l->peer, r) < 0)
-		return -1;
-	if (!l->peer.modern)
-		session_store(job, l);
-	l->open = true;
-	return 0;
+	return l->peer.version != NULL ? session_open(job, l, r) : era_open(job, l, r);
 }
 
 /* yields.  What the database knows: the era, and this user's session. */
@@ -104,17 +97,33 @@ known_read(struct job *job, struct mcp_link *l)
 static int
 session_open(struct job *job, struct mcp_link *l, struct mcp_reply *r)
 {
-	if (mcp_initialize(job, &l->peer, r) < 0) {
-		if (r->fate != MCP_REFUSED)
-			return -1;
-		mcp_reply_close(r);
-		if (mcp_era_find(job, &l->peer, r) < 0)
-			return -1;
+	if (mcp_initialize(job, &l->peer, r) == 0) {
+		link_agreed(job, l);
+		return 0;
 	}
+	if (r->fate != MCP_REFUSED)
+		return -1;
+	mcp_reply_close(r);
+	return era_open(job, l, r);
+}
+
+/* yields.  Finds out which era the server lives in. */
+static int
+era_open(struct job *job, struct mcp_link *l, struct mcp_reply *r)
+{
+	if (mcp_era_find(job, &l->peer, r) < 0)
+		return -1;
+	link_agreed(job, l);
+	return 0;
+}
+
+/* yields.  An old era's session serves the calls to come as well. */
+static void
+link_agreed(struct job *job, struct mcp_link *l)
+{
 	if (!l->peer.modern)
 		session_store(job, l);
 	l->open = true;
-	return 0;
 }
 
 static void
