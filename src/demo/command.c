@@ -372,12 +372,6 @@ rename_read(struct arena *a, struct command *c)
 }
 
 bool
-text_is_yes(const struct grammar *g, const char *text)
-{
-	return grammar_match(g, PAT_YES, text, NULL);
-}
-
-bool
 text_is_no(const struct grammar *g, const char *text)
 {
 	return grammar_match(g, PAT_NO, text, NULL);

@@ -55,7 +55,6 @@ void	 grammar_close(struct grammar **);
 void	 plan_read(const struct grammar *, struct arena *, const char *text, struct plan *);
 
 /* Short answers to a question of ours. */
-bool	 text_is_yes(const struct grammar *, const char *);
 bool	 text_is_no(const struct grammar *, const char *);
 bool	 text_is_all(const struct grammar *, const char *);
 

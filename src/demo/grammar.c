@@ -52,10 +52,6 @@ static const char *const patterns[PAT_RULES] = {
 	    " (tasks|to-?dos|items|reminders)( to (my|the) " LIST ")?( called| named)? *(: *| +)(.*[^ ].*)$",
 	[PAT_SEVERAL_QUOTED] = "^(add|create|make)( me)?( the| these| new)*( tasks?:?)? *([\"“].*[\"”](,? and |, *)[\"“].*)$",
 	[PAT_ITEM_BREAK] = " *\n+ *([-*•] *|[0-9]+[.)] +)?| *; *|,? +and +| *, +",
-	[PAT_YES] = "^(y|yes|yep|yeah|yup|sure|certainly|of course|ok|okay|confirm|confirmed|do it|do so|correct|right|"
-	    "please do|go ahead|delete it|delete them|remove it|yes do it|absolutely|definitely|ja)"
-	    "([ ,.!]+(yes|please|do it|do so|go ahead|sure|thanks|thank you|i do|i am sure|i'm sure|"
-	    "(delete|remove) (it|them|that|this|both|all|the task|.*)))*[ .!]*$",
 	[PAT_NO] = "^(n|no|nope|nah|never|don't|do not|cancel|stop|keep it|keep them|none|neither|never ?mind|"
 	    "forget it|not now|wait|nein|leave it)"
 	    "([ ,.!]+(no|thanks|thank you|please|don't|do not|keep (it|them)|delete (it|them)|do it|cancel|"

@@ -33,7 +33,6 @@ enum pattern {
 	PAT_SEVERAL,		/* "add tasks: a, b and c"; group 11 is the list */
 	PAT_SEVERAL_QUOTED,	/* add "a" and "b"; group 5 is the list */
 	PAT_ITEM_BREAK,		/* between its items */
-	PAT_YES,
 	PAT_NO,
 	PAT_EVERY,
 	PAT_ORDINAL,
