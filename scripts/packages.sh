@@ -4,7 +4,9 @@
 BUILD_PACKAGES="autoconf automake make gcc libc6-dev pkg-config libcurl4-openssl-dev libevent-dev
 	libfcgi-dev libinih-dev libjson-c-dev libjwt-dev libpq-dev libssl-dev"
 RUN_PACKAGES="ca-certificates curl multiwatch perl spawn-fcgi"
-TEST_PACKAGES="chromium libcrypt-jwt-perl libdbd-pg-perl libjson-xs-perl mandoc procps shellcheck"
+# The other web servers and the pooler that Parley is at home with, and what builds and judges its Debian package.
+TEST_PACKAGES="apache2 chromium debhelper dpkg-dev fakeroot libapache2-mod-fcgid libcrypt-jwt-perl libdbd-pg-perl
+	libjson-xs-perl lighttpd lighttpd-mod-openssl lintian mandoc mmdebstrap pgbouncer procps shellcheck systemd"
 
 is_installed() {
 	[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -76,7 +78,7 @@ packages_install() {
 	flock 8
 	mapfile -t missing < <(packages_missing "${1-}")
 	[ ${#missing[@]} -gt 0 ] || return 0
-	for unit in nginx postgresql; do
+	for unit in apache-htcacheclean apache2 lighttpd nginx pgbouncer postgresql; do
 		[ -e "/etc/init.d/$unit" ] || fresh+=("$unit")
 	done
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
