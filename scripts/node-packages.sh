@@ -11,8 +11,13 @@ set -euo pipefail
 
 # The official SDK: version 1 speaks the older era alone, version 2 both. The
 # conformance suite: the stable release, and the newest with 2026-07-28. Node itself, as Debian's is too old for some.
-# axe-core looks at the page as people with a screen reader would.
+# axe-core looks at the page as people with a screen reader would. jose judges tokens beside our own gate,
+# fast-check makes up texts for the page's Markdown, pg and undici are what a service in Node would be made of.
 PACKAGES="axe-core@4.14.1
+	fast-check@4.10.2
+	jose@6.2.17
+	pg@8.23.1
+	undici@8.12.4
 	@modelcontextprotocol/sdk@1.32.2
 	@modelcontextprotocol/client@2.4.0
 	@modelcontextprotocol/server@2.4.0
