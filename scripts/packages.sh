@@ -6,7 +6,7 @@ BUILD_PACKAGES="autoconf automake make gcc libc6-dev pkg-config libcurl4-openssl
 RUN_PACKAGES="ca-certificates curl multiwatch perl spawn-fcgi"
 # The other web servers and the pooler that Parley is at home with, and what builds and judges its Debian package.
 TEST_PACKAGES="apache2 chromium debhelper dpkg-dev fakeroot libapache2-mod-fcgid libcrypt-jwt-perl libdbd-pg-perl
-	libjson-xs-perl lighttpd lighttpd-mod-openssl lintian mandoc mmdebstrap pgbouncer procps shellcheck systemd"
+	libjson-validator-perl libjson-xs-perl libyaml-libyaml-perl lighttpd lighttpd-mod-openssl lintian mandoc mmdebstrap pgbouncer procps shellcheck systemd"
 
 is_installed() {
 	[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]

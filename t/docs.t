@@ -54,6 +54,17 @@ $_ //= '' for values %manual;
 is_deeply \%manual, \%table, 'man/parley.conf.5: the same keys and defaults';
 like text('man/parley.conf.5'), qr/^\.Ev \Q$_\E\b/m, "man/parley.conf.5: $_" for @secrets;
 
+# parley(7) knows each table, and no key that there is not.
+my $overview = text('man/parley.7');
+my %created = map { $_ => 1 } map { text("schema/$_") =~ /^CREATE (?:UNLOGGED )?TABLE (?:IF NOT EXISTS )?parley\.(\w+)/mg }
+    map { m{([^/]+)\z} } glob "$root/schema/*.sql";
+like $overview, qr/^\.It Li \Q$_\E$/m, "man/parley.7: the table $_" for sort keys %created;
+my %section = map { /^(\w+)\./ ? ($1 => 1) : () } keys %table;
+for my $key (sort keys %{{ map { $_ => 1 } $overview =~ /(?<![\w.])([a-z]+\.[a-z_]+)\b/g }}) {
+	next unless $section{$key =~ s/\..*//r};
+	ok exists $table{$key}, "man/parley.7: there is a key $key";
+}
+
 # Commands that README and HACKING tell people to type.
 my $makefile = text('Makefile.am');
 my $quickstart = text('quickstart');
