@@ -2,7 +2,7 @@
 # What quickstart needs of Debian, and how it is installed without a service being touched.
 
 BUILD_PACKAGES="autoconf automake make gcc libc6-dev pkg-config libcurl4-openssl-dev libevent-dev
-	libfcgi-dev libinih-dev libjson-c-dev libjwt-dev libpq-dev libssl-dev"
+	libfcgi-dev libinih-dev libjson-c-dev libjwt-dev libpq-dev libseccomp-dev libssl-dev"
 RUN_PACKAGES="ca-certificates curl multiwatch perl spawn-fcgi"
 # The other web servers and the pooler that Parley is at home with, and what builds and judges its Debian package.
 TEST_PACKAGES="apache2 chromium debhelper dpkg-dev fakeroot libapache2-mod-fcgid libcrypt-jwt-perl libdbd-pg-perl

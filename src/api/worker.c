@@ -18,6 +18,7 @@
 #include "io/fcgi.h"
 #include "io/http.h"
 #include "io/pg.h"
+#include "run/confine.h"
 #include "run/deadline.h"
 #include "run/fiber.h"
 #include "run/job.h"
@@ -49,12 +50,14 @@ static struct {
 	const char		*conf_path;
 	const struct conf	*conf;
 	int64_t			 draining;	/* since; 0: not */
+	char			 held[CONFINE_WORDS];	/* what it gave up */
 } worker;
 
 static const struct conf *conf_read(void);
 static int	 log_start(const struct conf *);
 static int	 worker_open(const struct conf *);
 static void	 descriptors_raise(void);
+static void	 worker_say(void);
 static void	 term_came(int);
 static void	 hup_came(int);
 static void	 drain_run(void *);
@@ -70,10 +73,12 @@ worker_run(const char *conf_path)
 		return WORKER_CONF;
 	log_crashes();
 	descriptors_raise();
+	if (worker.conf->worker_confine)
+		confine(worker.conf->log_file, worker.held);
 
 	if (worker_open(worker.conf) < 0)
 		return WORKER_FAILED;
-	log_say(LOG_INFO, "worker_start", "ready");
+	worker_say();
 	loop_run();
 
 	pulse_stop();
@@ -152,6 +157,16 @@ descriptors_raise(void)
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
 		r.rlim_cur = r.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+static void
+worker_say(void)
+{
+	if (log_begin(LOG_INFO, "worker_start")) {
+		log_str("message", "ready");
+		log_str("confined", worker.held);
+		log_end();
 	}
 }
 

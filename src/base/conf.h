@@ -59,6 +59,7 @@ struct conf {
 	int64_t		 worker_max_turns;	/* 4096 */
 	int64_t		 worker_drain_timeout;	/* ms, 25 s */
 	int64_t		 worker_stack_size;	/* bytes, 64 KiB */
+	bool		 worker_confine;	/* true */
 
 	/* [database] */
 	const char	*database_url;		/* libpq connection string of the worker role */

@@ -23,6 +23,7 @@ const struct conf_key	 conf_table[] = {
 	{ "worker", "drain_timeout", CONF_MS, AT(worker_drain_timeout), "25 s", 0, HOUR },
 	/* Two mappings a fiber: more turns than 30000 would meet vm.max_map_count. */
 	{ "worker", "stack_size", CONF_SIZE, AT(worker_stack_size), "64 KiB", 32 * KIB, 8 * MIB, .restart = true },
+	{ "worker", "confine", CONF_BOOL, AT(worker_confine), "yes", .restart = true },
 
 	{ "database", "url", CONF_PRIVATE, AT(database_url), .env = "DATABASE_URL", .restart = true },
 	{ "database", "owner_url", CONF_PRIVATE, AT(database_owner_url), .restart = true },

@@ -64,6 +64,8 @@ sub _conf {
 		'model.base_url' => ref $self->{model} ? $self->{model}->url : $self->{model},
 		'model.model' => 'demo',
 		'worker.drain_timeout' => '2s',
+		# Who is not root could not look into workers else.
+		$> == 0 ? () : ('worker.confine' => 'no'),
 	);
 }
 
