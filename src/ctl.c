@@ -62,7 +62,8 @@ usage(FILE *to)
 static int
 misused(const struct command *c)
 {
-	fprintf(stderr, "usage: parleyctl %s %s\n", c->name, c->arguments);
+	if (c != NULL)
+		fprintf(stderr, "usage: parleyctl %s %s\n", c->name, c->arguments);
 	return 2;
 }
 

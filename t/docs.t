@@ -11,7 +11,7 @@ use Parley::Pool;
 my $root = "$FindBin::Bin/..";
 
 sub text {
-	open my $fh, '<:utf8', "$root/$_[0]" or die "$_[0]: $!";
+	open my $fh, '<:encoding(UTF-8)', "$root/$_[0]" or die "$_[0]: $!";
 	local $/;
 	return <$fh>;
 }

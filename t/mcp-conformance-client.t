@@ -21,7 +21,7 @@ plan skip_all => $why if $why;
 
 # scenario => check or "all" => reason; * at the end of a scenario's name stands for whatever follows.
 my %exempt;
-open my $list, '<:utf8', "$FindBin::Bin/conformance.md" or die "conformance.md: $!";
+open my $list, '<:encoding(UTF-8)', "$FindBin::Bin/conformance.md" or die "conformance.md: $!";
 my $mine = 0;
 while (<$list>) {
 	$mine ||= /^# The client/;

@@ -18,7 +18,7 @@ plan skip_all => $why if $why;
 
 # scenario => check or "all" => reason
 my %exempt;
-open my $list, '<:utf8', "$FindBin::Bin/conformance.md" or die "conformance.md: $!";
+open my $list, '<:encoding(UTF-8)', "$FindBin::Bin/conformance.md" or die "conformance.md: $!";
 while (<$list>) {
 	last if /^# The client/;
 	$exempt{$1}{$2} = $3 if /^\| `([\w-]+)` \| `?([\w-]+)`? \| (\S.*?) \|$/;

@@ -22,8 +22,7 @@ plan skip_all => 't/drive/model is not built' unless -x $driver;
 # Runs asks ({ name, message, … }) at once; their outcomes by name, and the driver's log.
 sub drive {
 	my ($model, @asks) = @_;
-	my $log = "$ENV{TMPDIR}/parley-drive-$$.log" if defined $ENV{TMPDIR};
-	$log //= "/tmp/parley-drive-$$.log";
+	my $log = ($ENV{TMPDIR} // '/tmp') . "/parley-drive-$$.log";
 	my $pid = open2(my $out, my $in, 'sh', '-c', 'exec "$0" "$1" 2>"$2"', $driver, $model->url, $log);
 
 	print $in $json->encode($_), "\n" for @asks;

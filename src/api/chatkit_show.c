@@ -196,7 +196,7 @@ kit_text_drop(struct kit *k)
 {
 	struct kit_shown	*s = shown_find(k, k->text_id);
 
-	if (k->text_shown) {
+	if (k->text_shown && s != NULL) {
 		send_removed(k, k->text_id);
 		*s = k->shown[--k->nshown];
 	}

@@ -25,7 +25,7 @@ int
 store_conversations(struct job *job, int limit, const char *cursor, const char *q, struct buf *out)
 {
 	struct pg_rows	 rows;
-	char		 place[CURSOR_MAX], id[UUID_TEXT], *at = place, *before = NULL;
+	char		 place[CURSOR_MAX] = "", id[UUID_TEXT], *at = place, *before = NULL;
 
 	if (cursor != NULL &&
 	    (cursor_read(job, cursor, place) < 0 ||
@@ -53,7 +53,7 @@ int
 store_conversation(struct job *job, const char *id, int limit, const char *cursor, bool all_runs, struct buf *out)
 {
 	struct pg_rows	 rows;
-	char		 place[CURSOR_MAX], *at = place, *turn = NULL, *run = NULL, *idx = NULL;
+	char		 place[CURSOR_MAX] = "", *at = place, *turn = NULL, *run = NULL, *idx = NULL;
 
 	if (cursor != NULL &&
 	    (cursor_read(job, cursor, place) < 0 ||

@@ -87,7 +87,7 @@ int
 fcgi_listen(int fd, int max, fcgi_handler *serve, fcgi_handler *full)
 {
 	struct sigaction	 kept[3];
-	struct sockaddr_storage	 sa;
+	struct sockaddr_storage	 sa = { 0 };
 	socklen_t		 n = sizeof sa;
 	int			 flags = fcntl(fd, F_GETFL);
 

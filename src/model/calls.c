@@ -230,6 +230,7 @@ more(struct calls *c, int64_t index)
 		if (c->v == NULL)
 			abort();
 	}
+	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): as long as there is no v, n is cap */
 	memset(&c->v[c->n], 0, sizeof *c->v);
 	c->v[c->n].index = index;
 	return &c->v[c->n++];

@@ -108,7 +108,7 @@ span(double seconds)
 {
 	if (seconds < 0)
 		return 0;
-	if (seconds > WAIT_MAX_MS / 1000)
+	if (seconds > (double)WAIT_MAX_MS / 1000)
 		return WAIT_MAX_MS;
 	/* Up, but not because .35 has no end in binary. */
 	return (int64_t)(seconds * 1000 + .999999);

@@ -170,6 +170,7 @@ choice(struct wire *w, json_object *o, bool mended)
 	finish = json_text_or_null(o, "finish_reason");
 	if (finish != NULL && *finish != '\0')
 		snprintf(w->finish, sizeof w->finish, "%s", finish);
+	/* NOLINTNEXTLINE(bugprone-branch-clone): delta() has done its work by then */
 	if (json_get_object(o, "delta", &message) == JSON_GOT) {
 		if (delta(w, message, mended) < 0)
 			return -1;

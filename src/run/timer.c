@@ -94,6 +94,7 @@ heap_room(void)
 	if (heap.n + 1 < heap.cap)
 		return;
 	heap.cap = heap.cap > 0 ? heap.cap * 2 : 64;
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what it holds */
 	heap.v = realloc(heap.v, sizeof *heap.v * (size_t)heap.cap);
 	if (heap.v == NULL)
 		arena_exhausted();

@@ -169,7 +169,7 @@ best_add(struct check *c, struct best *b)
 		b->score = s;
 	} else if (s == b->score && s == 0) {
 		b->fault.kinds |= c->fault.kinds;
-	} else if (s == b->score && c->quiet == 0) {
+	} else if (s == b->score && c->quiet == 0 && b->fault.text != NULL && c->fault.text != NULL) {
 		size_t	 n = strlen(b->fault.text), m = strlen(c->fault.text);
 
 		if (n > 0 && n + m <= JOINED_MAX && strstr(b->fault.text, c->fault.text) == NULL)

@@ -119,7 +119,7 @@ sub _start {
 
 	$self->{pid} = fork // die "fork: $!";
 	if ($self->{pid} == 0) {
-		no warnings "exec";
+		no warnings "exec";	## no critic (ProhibitNoWarnings): what cannot be run is said below
 		exec { $command[0] } @command;
 		print STDERR "$command[0]: $!\n";
 		require POSIX;

@@ -81,7 +81,7 @@ sub write_conf {
 	my ($self, %change) = @_;
 	$self->{conf} = { %{$self->{conf}}, %change };
 	open my $fh, '>', $self->conf_file or die $self->conf_file . ": $!";
-	binmode $fh, ':utf8';
+	binmode $fh, ':encoding(UTF-8)';
 	print $fh conf_text($self->{conf});
 	close $fh;
 	Parley::Process::give($self->conf_file);

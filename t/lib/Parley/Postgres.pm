@@ -163,7 +163,7 @@ sub do {
 sub psql {
 	my ($self, $sql, $role) = @_;
 	my $file = File::Temp->new;
-	binmode $file, ':utf8';
+	binmode $file, ':encoding(UTF-8)';
 	print $file $sql;
 	close $file;
 	my $url = $self->url($role);
