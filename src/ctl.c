@@ -36,7 +36,7 @@ static int	 cmd_check(int, char **);
 static int	 cmd_conf(int, char **);
 
 static const struct command commands[] = {
-	{ "migrate", "[--schema DIR]", "bring the database up to date (as database.owner_url)", cmd_migrate },
+	{ "migrate", "[--schema DIR] [--single-role]", "bring the database up to date (as database.owner_url)", cmd_migrate },
 	{ "token", "[--ttl SECONDS] USER", "print a token for a user, signed with auth.secret (a day)", cmd_token },
 	{ "tools", "[call NAME [JSON] --user USER] [--token-file FILE]", "list the model's tools, or try one", cmd_tools },
 	{ "check", "[--schema DIR]", "say what is wrong with configuration, keys, database and model", cmd_check },
@@ -106,19 +106,26 @@ schema_default(void)
 	return SCHEMA_DIR;
 }
 
-/* The one option that migrate and check have; -1: something else was there. */
+/* The options of migrate and, but for single (NULL), check; -1: something else was there. */
 static int
-schema_option(int argc, char **argv, const char **dir)
+schema_options(int argc, char **argv, const char **dir, bool *single)
 {
-	static const struct option	 options[] = { { "schema", required_argument, NULL, 's' }, { 0 } };
+	static const struct option	 options[] = {
+		{ "schema", required_argument, NULL, 's' },
+		{ "single-role", no_argument, NULL, '1' },
+		{ 0 }
+	};
 	int				 c;
 
 	*dir = schema_default();
 	optind = 0;
 	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
-		if (c != 's')
+		if (c == 's')
+			*dir = optarg;
+		else if (c == '1' && single != NULL)
+			*single = true;
+		else
 			return -1;
-		*dir = optarg;
 	}
 	return optind == argc ? 0 : -1;
 }
@@ -128,8 +135,9 @@ cmd_migrate(int argc, char **argv)
 {
 	const struct conf	*conf;
 	const char		*dir, *url;
+	bool			 single = false;
 
-	if (schema_option(argc, argv, &dir) < 0)
+	if (schema_options(argc, argv, &dir, &single) < 0)
 		return misused(command_find("migrate"));
 	if ((conf = conf_read()) == NULL)
 		return 1;
@@ -138,7 +146,7 @@ cmd_migrate(int argc, char **argv)
 		fprintf(stderr, "parleyctl: neither database.owner_url nor database.url is set\n");
 		return 1;
 	}
-	return migrate_run(url, dir, stdout) < 0 ? 1 : 0;
+	return migrate_run(url, dir, single, stdout) < 0 ? 1 : 0;
 }
 
 static bool
@@ -207,7 +215,7 @@ cmd_check(int argc, char **argv)
 	const char		*dir;
 	int			 failed;
 
-	if (schema_option(argc, argv, &dir) < 0)
+	if (schema_options(argc, argv, &dir, NULL) < 0)
 		return misused(command_find("check"));
 	conf = conf_load(conf_path, &why);
 	failed = ctl_check(conf, buf_text(&why), dir);

@@ -215,9 +215,34 @@ ask(PGconn *pg, const char *sql, char value[256])
 	if (right)
 		snprintf(value, 256, "%s", PQgetvalue(res, 0, 0));
 	else
-		bad("database: %s: run `parleyctl migrate`, and connect as parley_worker", one_line(PQresultErrorMessage(res)));
+		bad("database: %s: run `parleyctl migrate`, and connect as parley_worker (or as the single role)", one_line(PQresultErrorMessage(res)));
 	PQclear(res);
 	return right ? value : NULL;
+}
+
+/* True: it was made with --single-role. */
+static bool
+is_single(PGconn *pg)
+{
+	PGresult	*res = PQexec(pg, "SELECT FROM parley.migrations WHERE name = '--single-role'");
+	bool		 single = PQntuples(res) == 1;
+
+	PQclear(res);
+	return single;
+}
+
+/* What roles of their own would do; no mistake, but to be known. */
+static void
+check_single(PGconn *pg)
+{
+	good("database: %s is the only role (single role): row level security is forced and binds it,"
+	    " but a statement of this role could switch it off", PQuser(pg));
+	good("tools: single role: they run as %s too, so one can read and change whatever else there is of its user,"
+	    " messages among it", PQuser(pg));
+	good("tools: single role: one that sets parley.user_id or search_path reaches other users: read those"
+	    " that you add");
+	good("database: single role: statement_timeout (10s) and enable_seqscan (off) are set on %s in this database:"
+	    " other programs that share both have them too", PQuser(pg));
 }
 
 static void
@@ -237,7 +262,9 @@ check_role(PGconn *pg)
 	    " WHERE n.nspname = 'parley' AND c.relkind IN ('r', 'p')"
 	    "   AND pg_has_role(current_user, c.relowner, 'USAGE')", value) == NULL)
 		return;
-	if (strcmp(value, "0") != 0)
+	if (is_single(pg))
+		check_single(pg);
+	else if (strcmp(value, "0") != 0)
 		bad("database: the role %s owns the tables: row level security is forced and still binds it,"
 		    " but it could switch it off: connect as parley_worker", PQuser(pg));
 	else
@@ -268,7 +295,8 @@ static const char	 tools_sql[] =
     "  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
     " CROSS JOIN LATERAL (VALUES"
     "   (p.proowner IN (SELECT r.oid FROM pg_catalog.pg_roles r"
-    "     WHERE r.rolname IN (current_user, 'parley_worker', 'parley_tool')),"
+    "     WHERE r.rolname IN (current_user, 'parley_worker', 'parley_tool'))"
+    "    AND NOT EXISTS (SELECT FROM parley.migrations WHERE name = '--single-role'),"
     "    'belongs to a role that runs tools (ALTER FUNCTION … OWNER TO parley_owner)'),"
     "   (p.prosecdef, 'is SECURITY DEFINER (ALTER FUNCTION … SECURITY INVOKER)'),"
     "   (EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c ~* '^(role|session_authorization|parley\\.user_id)=')"
@@ -287,6 +315,10 @@ check_tools(PGconn *pg)
 		return;
 	if (*value != '\0') {
 		bad("tools: %s: mend or drop it", value);
+		return;
+	}
+	if (is_single(pg)) {
+		good("tools: none of them undoes the isolation");
 		return;
 	}
 	if (ask(pg, "SELECT has_schema_privilege('parley_tool', 'tools', 'CREATE')"

@@ -12,9 +12,12 @@
 
 #include "base/buf.h"
 #include "base/sha256.h"
+#include "chat/single.h"
 
 #define TRIES_MAX	20	/* roles are the cluster's: another database may be migrated at this moment */
 #define LOCK_KEY	"7236853120871"	/* any number that is ours */
+#define SINGLE		"--single-role"	/* the entry of the ledger that says so */
+#define OPTIONAL	"citus.sql"	/* for those who run Citus: it is not ours to apply */
 #define LOCK_WAIT	"800ms"	/* below PostgreSQL's deadlock_timeout: it is we who give way, not a worker */
 
 enum outcome { DONE, AGAIN, FAILED };
@@ -32,6 +35,8 @@ struct migration {
 	FILE		*out;
 	struct file	*files;	/* in their order */
 	int		 n;
+	bool		 single;	/* one role stands for all: see single.h */
+	char		*role;		/* then: that role, quoted */
 	bool		 last;	/* the last try: whatever it is, say it */
 };
 
@@ -42,24 +47,28 @@ static int	 file_wanted(const struct dirent *);
 static int	 file_order(const struct dirent **, const struct dirent **);
 static int	 file_read(struct file *, const char *, FILE *);
 static int	 migrate_all(struct migration *);
-static enum outcome migrate_try(const struct migration *);
+static enum outcome migrate_try(struct migration *);
 static enum outcome ledger_lock(const struct migration *);
+static enum outcome way_look(struct migration *);
+static enum outcome way_choose(struct migration *, bool made, bool single, const char *owner);
 static enum outcome ledger_look(const struct migration *, struct file *);
 static enum outcome file_apply(const struct migration *, const struct file *);
+static enum outcome file_send(const struct migration *, const struct file *);
 static enum outcome sql_outcome(const struct migration *, const char *, PGresult *);
 static bool	 error_passes(const PGresult *);
 static PGresult	*sql(PGconn *, const char *);
 static PGresult	*sql_with(PGconn *, const char *, const char *, const char *);
 
 int
-migrate_run(const char *url, const char *dir, FILE *out)
+migrate_run(const char *url, const char *dir, bool single, FILE *out)
 {
-	struct migration	 m = { .out = out };
+	struct migration	 m = { .out = out, .single = single };
 	int			 rc = -1;
 
 	if (files_read(&m, dir) == 0 && (m.pg = migrate_connect(url, out)) != NULL)
 		rc = migrate_all(&m);
 	PQfinish(m.pg);
+	free(m.role);
 	files_free(&m);
 	return rc;
 }
@@ -87,10 +96,8 @@ migrate_connect(const char *url, FILE *out)
 {
 	PGconn	*pg = PQconnectdb(url);
 
-	if (PQstatus(pg) == CONNECTION_OK) {
-		PQclear(sql(pg, "SET client_min_messages = warning"));
+	if (PQstatus(pg) == CONNECTION_OK)
 		return pg;
-	}
 	fprintf(out, "cannot connect: %s", PQerrorMessage(pg));
 	PQfinish(pg);
 	return NULL;
@@ -139,7 +146,8 @@ file_wanted(const struct dirent *d)
 {
 	size_t	 n = strlen(d->d_name);
 
-	return n > 4 && isalnum((unsigned char)d->d_name[0]) && strcmp(d->d_name + n - 4, ".sql") == 0;
+	return n > 4 && isalnum((unsigned char)d->d_name[0]) && strcmp(d->d_name + n - 4, ".sql") == 0 &&
+	    strcmp(d->d_name, OPTIONAL) != 0;
 }
 
 /* In ASCII digits come before letters: so do the numbered files. */
@@ -196,13 +204,15 @@ migrate_all(struct migration *m)
 
 /* One transaction: who works meanwhile sees the old tables with the old functions, or the new with the new. */
 static enum outcome
-migrate_try(const struct migration *m)
+migrate_try(struct migration *m)
 {
 	enum outcome	 outcome;
 
 	outcome = sql_outcome(m, "BEGIN", sql(m->pg, "BEGIN ISOLATION LEVEL READ COMMITTED"));
 	if (outcome == DONE)
 		outcome = ledger_lock(m);
+	if (outcome == DONE)
+		outcome = way_look(m);
 	for (int i = 0; i < m->n && outcome == DONE; i++) {
 		outcome = ledger_look(m, &m->files[i]);
 		if (outcome == DONE && m->files[i].state != THERE)
@@ -219,11 +229,18 @@ ledger_lock(const struct migration *m)
 {
 	/*
 	 * One at a time, here and on other machines; the lock ends with the transaction.  For locks
-	 * of tables nobody waits long: all workers would stand in the line behind us.
+	 * of tables nobody waits long: all workers would stand in the line behind us.  Settings are
+	 * the transaction's too, as a pooler may give the connection to somebody else; the time that
+	 * the role gives a worker's statement is not enough for an index.
 	 */
 	return sql_outcome(m, "parley.migrations", sql(m->pg,
 	    "SELECT pg_catalog.pg_advisory_xact_lock(" LOCK_KEY ");"
 	    "SET LOCAL lock_timeout = '" LOCK_WAIT "';"
+	    "SET LOCAL statement_timeout = 0;"
+	    "SET LOCAL client_min_messages = warning;"
+	    /* Since PostgreSQL 16 who makes a role is not in it, unless this says so before. */
+	    "SELECT pg_catalog.set_config(s.name, 'set, inherit', true) FROM pg_catalog.pg_settings s"
+	    "    WHERE s.name = 'createrole_self_grant';"
 	    "DO $$ BEGIN IF pg_catalog.to_regclass('parley.migrations') IS NULL THEN"
 	    "	CREATE SCHEMA IF NOT EXISTS parley;"
 	    "	CREATE TABLE parley.migrations ("
@@ -233,6 +250,43 @@ ledger_lock(const struct migration *m)
 	    "	COMMENT ON COLUMN parley.migrations.sha256 IS 'What it held.';"
 	    "	COMMENT ON COLUMN parley.migrations.applied_at IS 'When it was applied.';"
 	    "END IF; END $$"));
+}
+
+/* The way that a database went when it was made is its way for good. */
+static enum outcome
+way_look(struct migration *m)
+{
+	PGresult	*res;
+	enum outcome	 outcome;
+
+	res = sql(m->pg, "SELECT count(*) > 0, coalesce(bool_or(m.name = '" SINGLE "'), false),"
+	    "    (SELECT n.nspowner::regrole FROM pg_catalog.pg_namespace n WHERE n.nspname = 'parley'),"
+	    "    quote_ident(current_user) FROM parley.migrations m");
+	if (PQresultStatus(res) != PGRES_TUPLES_OK)
+		return sql_outcome(m, "parley.migrations", res);
+	free(m->role);
+	if ((m->role = strdup(PQgetvalue(res, 0, 3))) == NULL)
+		abort();
+	outcome = way_choose(m, *PQgetvalue(res, 0, 0) == 't', *PQgetvalue(res, 0, 1) == 't', PQgetvalue(res, 0, 2));
+	PQclear(res);
+	return outcome;
+}
+
+static enum outcome
+way_choose(struct migration *m, bool made, bool single, const char *owner)
+{
+	if (made && !single && m->single) {
+		fprintf(m->out, "this database was made with five roles: --single-role is for a new one\n");
+		return FAILED;
+	}
+	if (single && strcmp(owner, m->role) != 0) {
+		fprintf(m->out, "this database was made with a single role: run this as %s, not as %s\n", owner, m->role);
+		return FAILED;
+	}
+	if (!single && m->single)
+		return sql_outcome(m, SINGLE, sql(m->pg, "INSERT INTO parley.migrations (name, sha256) VALUES ('" SINGLE "', '')"));
+	m->single = single;
+	return DONE;
 }
 
 static enum outcome
@@ -258,12 +312,28 @@ file_apply(const struct migration *m, const struct file *file)
 		fprintf(m->out, "%s: was changed after it had been applied; changes belong in a new file\n", file->name);
 		return FAILED;
 	}
-	if ((outcome = sql_outcome(m, file->name, sql(m->pg, buf_text(&file->text)))) != DONE)
+	if ((outcome = file_send(m, file)) != DONE)
 		return outcome;
 	return sql_outcome(m, file->name, sql_with(m->pg,
 	    "INSERT INTO parley.migrations AS m (name, sha256) VALUES ($1, $2)"
 	    " ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, applied_at = excluded.applied_at",
 	    file->name, file->sha256));
+}
+
+static enum outcome
+file_send(const struct migration *m, const struct file *file)
+{
+	struct buf	 text = { 0 };
+	enum outcome	 outcome;
+
+	if (!m->single)
+		return sql_outcome(m, file->name, sql(m->pg, buf_text(&file->text)));
+	if ((outcome = sql_outcome(m, SINGLE, single_begin(m->pg))) != DONE)
+		return outcome;
+	single_text(&text, buf_text(&file->text), m->role);
+	outcome = sql_outcome(m, file->name, sql(m->pg, buf_text(&text)));
+	buf_free(&text);
+	return outcome == DONE ? sql_outcome(m, SINGLE, single_guard(m->pg)) : outcome;
 }
 
 /* Says what went wrong, with the name of what was being done; takes the result. */
@@ -278,9 +348,12 @@ sql_outcome(const struct migration *m, const char *name, PGresult *res)
 		outcome = DONE;
 	else if (!m->last && error_passes(res))
 		outcome = AGAIN;
-	else
+	else {
 		fprintf(m->out, "%s: %s%s%s", name, PQresultErrorMessage(res), context != NULL ? context : "",
 		    context != NULL ? "\n" : "");
+		if (context != NULL && (strstr(context, "\"CREATE ROLE") || strstr(context, "\"GRANT parley_")))
+			fprintf(m->out, "Run this as a role with CREATEROLE, or, where one role is all there is, with --single-role.\n");
+	}
 	PQclear(res);
 	return outcome;
 }
