@@ -7,7 +7,8 @@ package Parley::Pool;
 #
 # Options: conf (section.key => value; "model.NAME.key" for a fallback), workers (2),
 # env, how ('spawn', or 'listen': parley.fcgi --listen --workers by itself, or 'fd': one
-# worker with a socket of Perl's on descriptor 0),
+# worker with a socket of Perl's on descriptor 0, or 'server': a web server starts them, as
+# ->worker with ->environment, and their log is where it puts it),
 # listen (with 'listen': 'tcp:127.0.0.1:PORT' instead of the Unix socket).
 #
 # The program is PARLEY_FCGI of the environment, else the one in the build directory.
@@ -88,8 +89,25 @@ sub write_conf {
 	chmod 0600, $self->conf_file;
 }
 
+# The program, as the user that servers run as can reach it.
+sub worker { $_[0]{program} }
+
+# What a worker finds in its environment; undef: what it must not find there.
+sub environment {
+	my ($self) = @_;
+	return (
+		(map { $_ => undef } grep { /^(PARLEY_|PG|OPENAI_|OPENROUTER_|DATABASE_URL|AGENT_MODEL|BETTER_AUTH_SECRET)/ } keys %ENV),
+		PARLEY_CONF => $self->conf_file,
+		# A worker that a sanitizer stops must not look like one that was asked to.
+		ASAN_OPTIONS => $ENV{ASAN_OPTIONS} // 'abort_on_error=1:detect_leaks=0',
+		UBSAN_OPTIONS => $ENV{UBSAN_OPTIONS} // 'print_stacktrace=1',
+		%{$self->{env} // {}},
+	);
+}
+
 sub start {
 	my ($self) = @_;
+	return if $self->{how} eq 'server';
 	my $socket = "$self->{dir}/parley.sock";
 	my @worker = ($self->{program});
 	my @cmd;
@@ -107,17 +125,8 @@ sub start {
 		@cmd = ('spawn-fcgi', '-n', '-b', 32768, '-M', '0666', '-s', $socket, '--',
 		    _which('multiwatch'), '-r', 1000, '-f', $self->{workers}, '--', @worker);
 	}
-	my %env = map { $_ => undef } grep { /^(PARLEY_|PG|OPENAI_|OPENROUTER_|DATABASE_URL|AGENT_MODEL|BETTER_AUTH_SECRET)/ } keys %ENV;
-	$self->{process} = Parley::Process->new(
-		cmd => \@cmd, dir => $self->{dir}, log => $self->log_file,
-		env => {
-			%env,
-			PARLEY_CONF => $self->conf_file,
-			# A worker that a sanitizer stops must not look like one that was asked to.
-			ASAN_OPTIONS => $ENV{ASAN_OPTIONS} // 'abort_on_error=1:detect_leaks=0',
-			UBSAN_OPTIONS => $ENV{UBSAN_OPTIONS} // 'print_stacktrace=1',
-			%{$self->{env} // {}},
-		});
+	$self->{process} = Parley::Process->new(cmd => \@cmd, dir => $self->{dir}, log => $self->log_file,
+	    env => { $self->environment });
 }
 
 sub stop { $_[0]{process}->stop($_[1], $_[2]) }
