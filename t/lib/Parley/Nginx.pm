@@ -6,7 +6,10 @@ package Parley::Nginx;
 #	$nginx->url;		# http://127.0.0.1:PORT
 #
 # Options: sockets (upstream addresses: paths, or tcp host:port), web (the page's
-# folder), workers (2), settings => sub { edit $_, the text of parley.conf }.
+# folder), workers (2), settings => sub { edit $_, the text of parley.conf }; what waits behind marks there:
+#	tls	the directory of Parley::Tls::make; then url is https, and http_port leads there
+#	limit	1
+#	other	the URL of another application
 
 use strict;
 use warnings;
@@ -25,7 +28,7 @@ sub new {
 
 	# Another test may take the port between the look and the bind: look again.
 	for (1 .. 5) {
-		$self->{port} = Parley::Process::free_port();
+		$self->{$_} = Parley::Process::free_port() for qw(port http_port);
 		$self->_write;
 		return $self if $self->start;
 	}
@@ -34,7 +37,8 @@ sub new {
 
 sub dir { $_[0]{dir} }
 sub port { $_[0]{port} }
-sub url { "http://127.0.0.1:$_[0]{port}" }
+sub http_port { $_[0]{http_port} }
+sub url { ($_[0]{tls} ? 'https' : 'http') . "://127.0.0.1:$_[0]{port}" }
 sub pid { $_[0]{process}->pid }
 
 sub start {
@@ -75,6 +79,28 @@ sub _answers {
 	return defined IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port});
 }
 
+# Switches on what is asked for, as the file says.
+sub _marks {
+	my ($self) = @_;
+
+	if (my $dir = $self->{tls}) {
+		s/#tls //g;
+		s/^\tlisten 80;\t# without TLS\n//m or die 'no line without TLS';
+		s/^\tlisten \[::\]:.*\n//mg;
+		s/listen 443 ssl/listen 127.0.0.1:$self->{port} ssl/ or die 'no listen 443';
+		s/listen 80;/listen 127.0.0.1:$self->{http_port};/ or die 'no listen 80';
+		s/\$host\$request_uri/\$host:$self->{port}\$request_uri/;
+		s{/etc/letsencrypt/live/chat.example.org/fullchain.pem}{$dir/s.pem} or die 'no certificate';
+		s{/etc/letsencrypt/live/chat.example.org/privkey.pem}{$dir/s.key} or die 'no key';
+	}
+	s/#limit //g if $self->{limit};
+	if ($self->{other}) {
+		s/#other //g;
+		s/^.*# without another application\n//m or die 'no line without another application';
+		s{http://127.0.0.1:3000}{$self->{other}} or die 'no address of another application';
+	}
+}
+
 sub _write {
 	my ($self) = @_;
 	my @servers = map { m{^/} ? "server unix:$_;" : "server $_;" } @{$self->{sockets}};
@@ -86,7 +112,8 @@ sub _write {
 		local $_ = do { local $/; <$in> };
 		if ($name eq 'parley.conf') {
 			s{server unix:/run/parley/parley\.sock;}{join "\n\t", @servers}e or die 'no upstream';
-			s{listen 80;}{listen 127.0.0.1:$self->{port} backlog=4096;} or die 'no listen';
+			$self->_marks;
+			s{listen 80;}{listen 127.0.0.1:$self->{port} backlog=4096;} || $self->{tls} or die 'no listen';
 			s{/usr/local/share/parley/web}{$web} or die 'no root';
 			$self->{settings}->() if $self->{settings};
 		} else {
