@@ -5,6 +5,9 @@
 -- runs as parley_tool, like the tool itself.
 SET LOCAL ROLE parley_owner;
 
+-- Earlier releases had these with other arguments or results.
+DROP FUNCTION IF EXISTS parley.turn_cancel_waiting;
+
 CREATE OR REPLACE FUNCTION parley.call_question(p_user text, p_tool text, p_args json) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -255,9 +258,11 @@ $$;
 COMMENT ON FUNCTION parley.turn_word IS
     'A message that is nothing but a yes or a no decides the one call that waits, and is a message of that turn; false: none waits, or more than one.';
 
-CREATE OR REPLACE FUNCTION parley.turn_cancel_waiting(p_user text, p_conversation uuid, p_turn int, p_error_code text)
-RETURNS void
+CREATE FUNCTION parley.turn_cancel_waiting(p_user text, p_conversation uuid, p_turn int, p_error_code text)
+RETURNS parley.turns
 LANGUAGE plpgsql AS $$
+DECLARE
+	v_turn parley.turns;
 BEGIN
 	PERFORM parley.calls_close(p_user, p_conversation, p_turn, t.run)
 	   FROM parley.turns t
@@ -267,10 +272,12 @@ BEGIN
 	   SET state = 'cancelled', fence = t.fence + 1, open_calls = 0, ended_at = clock_timestamp(), asked_at = NULL, expires_at = NULL,
 	       error_code = p_error_code,
 	       sentence = CASE p_error_code WHEN 'approval_expired' THEN 'The question was not answered in time.' END
-	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn AND t.state = 'approval_required';
+	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn AND t.state = 'approval_required'
+	RETURNING t.* INTO v_turn;
+	RETURN v_turn;
 END
 $$;
-COMMENT ON FUNCTION parley.turn_cancel_waiting IS 'Cancels a turn that waits for a yes or no: the user wants that (p_error_code NULL), or the question has expired (approval_expired).';
+COMMENT ON FUNCTION parley.turn_cancel_waiting IS 'Cancels a turn that waits for a yes or no: the user wants that (p_error_code NULL), or the question has expired (approval_expired). Returns it, for usage_settle.';
 
 CREATE OR REPLACE FUNCTION parley.turn_expire(p_user text, p_conversation uuid, p_turn int, p_fence bigint,
     p_take boolean, p_deadline_ms int) RETURNS parley.turn_row
@@ -278,6 +285,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
 	v_now timestamptz := clock_timestamp();
 	v_row parley.turn_row;
+	v_turn parley.turns;
 BEGIN
 	v_row.outcome := 'gone';
 	-- Whoever has it is perhaps just deciding.
@@ -290,11 +298,12 @@ BEGIN
 	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
 	    AND t.fence = p_fence AND t.state = 'approval_required' AND t.expires_at < v_now FOR UPDATE;
 	IF FOUND THEN
-		PERFORM parley.turn_cancel_waiting(p_user, p_conversation, p_turn, 'approval_expired');
+		v_turn := parley.turn_cancel_waiting(p_user, p_conversation, p_turn, 'approval_expired');
 		v_row.outcome := 'ended';
 		v_row.conversation_id := p_conversation;
 		SELECT n.turn, n.run, n.fence INTO v_row.turn, v_row.run, v_row.fence
 		  FROM parley.turn_next(p_user, p_conversation, v_now, p_take, p_deadline_ms) n;
+		PERFORM parley.usage_settle(ARRAY[v_turn]);
 	END IF;
 	RETURN v_row;
 END

@@ -4,7 +4,7 @@
 SET LOCAL ROLE parley_owner;
 
 -- Earlier releases had these with other arguments or results.
-DROP FUNCTION IF EXISTS parley.turn_occupies, parley.turn_begin, parley.turn_retry;
+DROP FUNCTION IF EXISTS parley.turn_occupies, parley.turn_begin, parley.turn_place, parley.turn_retry;
 
 CREATE OR REPLACE FUNCTION parley.key_find(p_user text, p_key text, p_hash text) RETURNS parley.turn_row
 LANGUAGE plpgsql STABLE AS $$
@@ -99,7 +99,8 @@ BEGIN
 		       coalesce(v_states[array_position(v_odd, m.turn)], 'done'),
 		       v_codes[array_position(v_odd, m.turn)], m.interrupted, NULL::text,
 		       CASE WHEN m.calls > 0 THEN parley.calls_json(p_user, p_conversation, m.turn, m.run, m.idx) END,
-		       NULL::text, NULL::uuid, NULL::bigint, NULL::text, NULL::bigint[], NULL::bigint, NULL::bigint, NULL::bigint
+		       NULL::text, NULL::uuid, NULL::bigint, NULL::text, NULL::bigint[], NULL::bigint, NULL::bigint, NULL::bigint,
+		       NULL::bigint, NULL::text
 		  FROM parley.messages m
 		 WHERE m.user_id = p_user AND m.conversation_id = p_conversation AND m.turn >= v_from AND m.turn < p_turn
 		   AND m.turn <> ALL (v_superseded)
@@ -140,7 +141,7 @@ BEGIN
 	       CASE WHEN m.calls > 0 THEN parley.calls_json(p_user, p_conversation, p_turn, m.run, m.idx) END,
 	       'begun', p_conversation, p_fence, parley.turn_time(v_came, v_turn.time_zone),
 	       parley.holds(p_holds, v_now), (extract(epoch FROM v_turn.deadline - v_now) * 1000)::bigint,
-	       v_turn.input_tokens, v_turn.output_tokens
+	       v_turn.input_tokens, v_turn.output_tokens, parley.budget_left(v_turn), v_turn.trace
 	  FROM parley.messages m
 	 WHERE m.user_id = p_user AND m.conversation_id = p_conversation AND m.turn = p_turn
 	   AND (m.run = v_turn.run OR m.calls > 0)
@@ -173,7 +174,7 @@ COMMENT ON FUNCTION parley.begin_again IS 'The turn that an earlier attempt to s
 CREATE OR REPLACE FUNCTION parley.turn_begin(p_user text, p_conversation uuid, p_new uuid, p_create boolean,
     p_message uuid, p_content text, p_zone text, p_yes boolean, p_on_busy text, p_key text, p_hash text, p_again boolean,
     p_holds text[], p_history_messages int, p_history_tokens int, p_deadline_ms int,
-    p_max_turns int, p_max_queued int)
+    p_max_turns int, p_max_queued int, p_per_minute int, p_per_day bigint, p_call_tokens bigint, p_trace text)
 RETURNS SETOF parley.turn_row
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -183,6 +184,8 @@ DECLARE
 	v_row parley.turn_row;
 	v_was parley.turns;
 	v_tokens int := octet_length(p_content) / 4 + 8;
+	v_reserved bigint;
+	v_day date;
 	v_turn int;
 	v_place text;
 	v_now timestamptz;
@@ -221,6 +224,15 @@ BEGIN
 		RETURN NEXT v_row;
 		RETURN;
 	END IF;
+	-- A yes or no that decides a call is no turn of its own: whether it is one shows later, and is looked at then.
+	IF (p_per_minute > 0 OR p_per_day > 0) AND p_yes IS NULL THEN
+		SELECT l.outcome, l.wait_ms INTO v_row.outcome, v_row.budget_ms
+		  FROM parley.limits_look(p_user, p_per_minute, p_per_day, p_call_tokens + v_tokens, p_deadline_ms) l;
+		IF v_row.outcome IS NOT NULL THEN
+			RETURN NEXT v_row;
+			RETURN;
+		END IF;
+	END IF;
 
 	-- The conversation's row lock makes those who come together stand in line.
 	IF v_id IS NOT NULL THEN
@@ -246,10 +258,16 @@ BEGIN
 		END IF;
 	END IF;
 	v_row.conversation_id := v_id;
+	IF p_per_day > 0 THEN
+		v_day := parley.usage_day(v_now);
+		v_reserved := p_call_tokens + v_tokens
+		    + parley.history_tokens(p_user, v_id, v_turn, p_history_messages, p_history_tokens);
+	END IF;
 
-	INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline)
+	INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline,
+	    reserved, reserved_on, trace)
 	VALUES (p_user, v_id, v_turn, 'running', v_tokens, p_zone, v_now,
-	    v_now + p_deadline_ms * interval '1 millisecond')
+	    v_now + p_deadline_ms * interval '1 millisecond', v_reserved, v_day, p_trace)
 	ON CONFLICT (user_id, conversation_id) WHERE state IN ('running', 'approval_required') DO NOTHING;
 	IF NOT FOUND THEN
 		-- An attempt that was given up must not answer a later question, either.
@@ -259,7 +277,7 @@ BEGIN
 		END IF;
 		SELECT p.outcome, p.turn, p.run, p.fence INTO v_place, v_row.turn, v_row.run, v_row.fence
 		  FROM parley.turn_place(p_user, v_id, v_turn, v_tokens, p_zone, v_now, p_deadline_ms, p_on_busy, p_max_queued,
-		      p_yes, p_message, p_content) p;
+		      p_yes, p_message, p_content, v_reserved, v_day, p_trace) p;
 		IF v_place IN ('busy', 'queue_full', 'decided') THEN
 			-- As if it had not been asked.
 			UPDATE parley.conversations c
@@ -294,6 +312,13 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'this message is stored already' USING ERRCODE = 'PF003';
 	END IF;
+	-- Read before what concerns all conversations of the user is locked.
+	IF v_turn > 1 AND v_place IS DISTINCT FROM 'queued' THEN
+		RETURN QUERY SELECT h.* FROM parley.history(p_user, v_id, v_turn, v_tokens, p_history_messages, p_history_tokens) h;
+	END IF;
+	IF p_per_minute > 0 OR p_per_day > 0 THEN
+		PERFORM parley.limits_take(p_user, p_per_minute, p_per_day, v_day, v_reserved, p_deadline_ms);
+	END IF;
 	IF v_key IS NOT NULL THEN
 		PERFORM parley.key_bind(p_user, v_key, coalesce(p_hash, ''), v_id, v_turn);
 	END IF;
@@ -309,9 +334,6 @@ BEGIN
 		RETURN;
 	END IF;
 
-	IF v_turn > 1 THEN
-		RETURN QUERY SELECT h.* FROM parley.history(p_user, v_id, v_turn, v_tokens, p_history_messages, p_history_tokens) h;
-	END IF;
 	v_row.turn := v_turn;
 	v_row.outcome := 'begun';
 	v_row.run := 1;
@@ -333,15 +355,17 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION parley.turn_begin IS
-    'Stores the user''s message and its turn (or, where p_yes says that it is nothing but a yes or a no and exactly one call waits for that, decides it: then that turn is begun again), and reads the history that goes to the model, oldest first; the last row is the new message and says what concerns the whole turn. outcome: begun; queued (it waits behind another; if that one waited for a yes or no, which this message was not, it has been told no and a row before, with outcome next, gives it to the caller); known (p_key led to this turn before); mismatch (p_key was bound by another request: p_hash differs); busy (p_on_busy is reject; turn says which is live); queue_full; rate_limited (the user has p_max_turns in flight); not_found. p_again: the fate of an earlier call with the same p_message is not known; it is found out. Unknown p_zone: 22023. PF003: say it again.';
+    'Stores the user''s message and its turn (or, where p_yes says that it is nothing but a yes or a no and exactly one call waits for that, decides it: then that turn is begun again), and reads the history that goes to the model, oldest first; the last row is the new message and says what concerns the whole turn. outcome: begun; queued (it waits behind another; if that one waited for a yes or no, which this message was not, it has been told no and a row before, with outcome next, gives it to the caller); known (p_key led to this turn before); mismatch (p_key was bound by another request: p_hash differs); busy (p_on_busy is reject; turn says which is live); queue_full; rate_limited (the user has p_max_turns in flight, or has begun p_per_minute in the last minute), budget_exceeded, budget_reserved (p_per_day tokens in a day; p_call_tokens is what a model call needs beside the history and the message), with budget_ms: until it is worth while to ask again (0: no limit; the same refusals also come as PF004, see limits_take); not_found. p_again: the fate of an earlier call with the same p_message is not known; it is found out. Unknown p_zone: 22023. PF003: say it again.';
 
 CREATE OR REPLACE FUNCTION parley.turn_place(p_user text, p_conversation uuid, p_turn int, p_tokens int, p_zone text,
     p_now timestamptz, p_deadline_ms int, p_on_busy text, p_max_queued int, p_yes boolean, p_message uuid, p_content text,
+    p_reserved bigint, p_day date, p_trace text,
     OUT outcome text, OUT turn int, OUT run int, OUT fence bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	v_live parley.turns;
+	v_cancelled parley.turns[];
 BEGIN
 	LOOP
 		-- Locked, so that it cannot end without seeing who waits behind it.
@@ -351,9 +375,10 @@ BEGIN
 		   AND t.state IN ('running', 'approval_required')
 		   FOR UPDATE;
 		EXIT WHEN FOUND;
-		INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline)
+		INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline,
+		    reserved, reserved_on, trace)
 		VALUES (p_user, p_conversation, p_turn, 'running', p_tokens, p_zone, p_now,
-		    p_now + p_deadline_ms * interval '1 millisecond')
+		    p_now + p_deadline_ms * interval '1 millisecond', p_reserved, p_day, p_trace)
 		ON CONFLICT (user_id, conversation_id) WHERE state IN ('running', 'approval_required') DO NOTHING;
 		IF FOUND THEN
 			outcome := 'begun';
@@ -373,8 +398,11 @@ BEGIN
 		RETURN;
 	END IF;
 	IF p_on_busy = 'interrupt' THEN
-		UPDATE parley.turns t SET state = 'cancelled', ended_at = p_now
-		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'queued';
+		WITH gone AS (
+			UPDATE parley.turns t SET state = 'cancelled', ended_at = p_now
+			 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'queued'
+			RETURNING t)
+		SELECT array_agg(g.t) INTO v_cancelled FROM gone g;
 		UPDATE parley.turns t SET cancel_requested_at = coalesce(t.cancel_requested_at, p_now)
 		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = v_live.turn;
 	ELSIF p_max_queued <= (SELECT count(*) FROM parley.turns t
@@ -384,10 +412,12 @@ BEGIN
 	END IF;
 	IF v_live.state = 'approval_required' AND p_on_busy = 'interrupt' THEN
 		-- It has no worker that could be told.
-		PERFORM parley.turn_cancel_waiting(p_user, p_conversation, turn, NULL);
-		INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline)
+		v_cancelled := v_cancelled || parley.turn_cancel_waiting(p_user, p_conversation, turn, NULL);
+		INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline,
+		    reserved, reserved_on, trace)
 		VALUES (p_user, p_conversation, p_turn, 'running', p_tokens, p_zone, p_now,
-		    p_now + p_deadline_ms * interval '1 millisecond');
+		    p_now + p_deadline_ms * interval '1 millisecond', p_reserved, p_day, p_trace);
+		PERFORM parley.usage_settle(v_cancelled);
 		outcome := 'begun';
 		RETURN;
 	ELSIF v_live.state = 'approval_required' THEN
@@ -395,8 +425,12 @@ BEGIN
 		    'The user did not say yes to this call but went on to something else. It was not carried out.');
 		SELECT r.run, r.fence INTO run, fence FROM parley.turn_resume(p_user, p_conversation, turn) r;
 	END IF;
-	INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline)
-	VALUES (p_user, p_conversation, p_turn, 'queued', p_tokens, p_zone, p_now, 'infinity');
+	INSERT INTO parley.turns (user_id, conversation_id, turn, state, tokens, time_zone, started_at, deadline,
+	    reserved, reserved_on, trace)
+	VALUES (p_user, p_conversation, p_turn, 'queued', p_tokens, p_zone, p_now, 'infinity', p_reserved, p_day, p_trace);
+	IF v_cancelled IS NOT NULL THEN
+		PERFORM parley.usage_settle(v_cancelled);
+	END IF;
 	outcome := 'queued';
 END
 $$;
@@ -404,7 +438,8 @@ COMMENT ON FUNCTION parley.turn_place IS
     'Where a new turn goes when another is live: queued behind it, or refused (busy, queue_full, with the live turn); or begun after all, as the other has just ended. One that waits for the user is told no and goes on before it (run and fence: the caller is to run it), unless the message is the yes or no itself: decided. Called under the lock of the conversation.';
 
 CREATE OR REPLACE FUNCTION parley.turn_retry(p_user text, p_conversation uuid, p_turn int, p_supersede boolean, p_key text, p_hash text,
-    p_holds text[], p_history_messages int, p_history_tokens int, p_deadline_ms int, p_max_turns int)
+    p_holds text[], p_history_messages int, p_history_tokens int, p_deadline_ms int, p_max_turns int,
+    p_per_minute int, p_per_day bigint, p_call_tokens bigint, p_trace text)
 RETURNS SETOF parley.turn_row
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -413,6 +448,9 @@ DECLARE
 	v_row parley.turn_row;
 	v_newest int;
 	v_turn parley.turns;
+	v_cancelled parley.turns[];
+	v_reserved bigint;
+	v_day date;
 BEGIN
 	PERFORM FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_conversation FOR UPDATE;
 	-- Under the lock: the same request at the same time has bound it until now.
@@ -422,7 +460,7 @@ BEGIN
 		RETURN;
 	END IF;
 	IF p_supersede THEN
-		PERFORM parley.turns_wait_no_more(p_user, p_conversation, p_turn);
+		v_cancelled := parley.turns_wait_no_more(p_user, p_conversation, p_turn);
 	END IF;
 	SELECT t.* INTO v_turn FROM parley.turns t
 	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn FOR UPDATE;
@@ -440,8 +478,14 @@ BEGIN
 	        + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued')
 	    THEN 'rate_limited' END;
 	IF v_row.outcome IS NOT NULL THEN
+		PERFORM parley.usage_settle(v_cancelled);
 		RETURN NEXT v_row;
 		RETURN;
+	END IF;
+	IF p_per_day > 0 THEN
+		v_day := parley.usage_day(v_now);
+		v_reserved := p_call_tokens
+		    + parley.history_tokens(p_user, p_conversation, p_turn + 1, p_history_messages, p_history_tokens);
 	END IF;
 
 	UPDATE parley.turns t SET superseded_at = v_now
@@ -458,14 +502,19 @@ BEGIN
 	                    AND m.run = t.run AND m.idx = 0),
 	       started_at = v_now, deadline = v_now + p_deadline_ms * interval '1 millisecond', ended_at = NULL,
 	       cancel_requested_at = NULL, error_code = NULL, sentence = NULL, model = NULL,
-	       input_tokens = 0, output_tokens = 0, timings = NULL
+	       input_tokens = 0, output_tokens = 0, timings = NULL,
+	       reserved = v_reserved, reserved_on = v_day, estimated = false, trace = p_trace
 	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
 	UPDATE parley.conversations c SET updated_at = v_now WHERE c.user_id = p_user AND c.id = p_conversation;
+	PERFORM parley.usage_settle(v_cancelled);
+	IF p_per_minute > 0 OR p_per_day > 0 THEN
+		PERFORM parley.limits_take(p_user, p_per_minute, p_per_day, v_day, v_reserved, p_deadline_ms);
+	END IF;
 	PERFORM parley.key_bind(p_user, p_key, p_hash, p_conversation, p_turn);
 	RETURN QUERY SELECT l.* FROM parley.turn_load(p_user, p_conversation, p_turn, v_turn.fence + 1,
 	    p_holds, p_history_messages, p_history_tokens) l;
 END
 $$;
 COMMENT ON FUNCTION parley.turn_retry IS
-    'The last turn of a conversation begins a new run from its message; with p_supersede any turn, and those after it are superseded unless one of them runs. Outcome: begun, with the rows of turn_load; known, mismatch, rate_limited as in turn_begin; turn_not_found; not_retryable. The key also finds out about an answer that was lost, so there must be one. PF003: say it again.';
+    'The last turn of a conversation begins a new run from its message; with p_supersede any turn, and those after it are superseded unless one of them runs. Outcome: begun, with the rows of turn_load; known, mismatch, rate_limited and PF004 as in turn_begin; turn_not_found; not_retryable. The key also finds out about an answer that was lost, so there must be one. PF003: say it again.';
 RESET ROLE;

@@ -2,6 +2,9 @@
 -- what can be checked before a stream is opened, and feedback.
 SET LOCAL ROLE parley_owner;
 
+-- Earlier releases had these with other arguments or results.
+DROP FUNCTION IF EXISTS parley.chatkit_check;
+
 CREATE OR REPLACE FUNCTION parley.chatkit_threads(p_user text, p_id uuid, p_limit int, p_oldest_first boolean, p_after uuid)
 RETURNS TABLE (id uuid, title text, created_at text)
 LANGUAGE plpgsql AS $$
@@ -94,39 +97,51 @@ COMMENT ON FUNCTION parley.chatkit_place IS
     'Where a message stands; shown: it is part of what people see (its turn has no newer run and was not superseded). there: there is such a conversation.';
 
 CREATE OR REPLACE FUNCTION parley.chatkit_check(p_user text, p_conversation uuid, p_wish text, p_key text, p_hash text,
-    p_max_turns int, p_max_queued int) RETURNS text
+    p_max_turns int, p_max_queued int, p_per_minute int, p_per_day bigint, p_call_tokens bigint, p_deadline_ms int,
+    OUT outcome text, OUT wait_ms bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
-	v_known text := (parley.key_find(p_user, p_key, p_hash)).outcome;
 	v_queued int;
 BEGIN
-	IF v_known IS NOT NULL THEN
-		RETURN v_known;
+	outcome := (parley.key_find(p_user, p_key, p_hash)).outcome;
+	IF outcome IS NOT NULL THEN
+		RETURN;
 	END IF;
 	IF p_conversation IS NOT NULL AND NOT EXISTS (SELECT FROM parley.conversations c
 	    WHERE c.user_id = p_user AND c.id = p_conversation) THEN
-		RETURN 'not_found';
+		outcome := 'not_found';
+		RETURN;
 	END IF;
 	IF p_wish = 'retry' AND EXISTS (SELECT FROM parley.turns t
 	    WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'running') THEN
-		RETURN 'busy';
+		outcome := 'busy';
+		RETURN;
 	END IF;
 	v_queued := (SELECT count(*) FROM parley.turns t
 	              WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'queued');
 	IF p_wish = 'message' AND v_queued >= greatest(p_max_queued, 1) THEN
-		RETURN 'queue_full';
+		outcome := 'queue_full';
+		RETURN;
 	END IF;
 	IF p_wish <> 'decision' AND p_max_turns > 0 AND p_max_turns <=
 	    (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
 	    + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued') THEN
-		RETURN 'rate_limited';
+		outcome := 'rate_limited';
+		RETURN;
 	END IF;
-	RETURN 'fine';
+	-- What is said while a call waits may be the yes or no to it, which is no turn of its own.
+	IF (p_per_minute > 0 OR p_per_day > 0) AND (p_wish = 'retry' OR p_wish = 'message' AND NOT EXISTS (
+	    SELECT FROM parley.turns t WHERE t.user_id = p_user AND t.conversation_id = p_conversation
+	       AND t.state = 'approval_required')) THEN
+		SELECT l.outcome, l.wait_ms INTO outcome, wait_ms
+		  FROM parley.limits_look(p_user, p_per_minute, p_per_day, p_call_tokens, p_deadline_ms) l;
+	END IF;
+	outcome := coalesce(outcome, 'fine');
 END
 $$;
 COMMENT ON FUNCTION parley.chatkit_check IS
-    'Would turn_begin (p_wish message), turn_retry (retry) or turn_decide (decision) be done now? fine, known, or its refusal. What comes between then and now is told inside of the stream.';
+    'Would turn_begin (p_wish message), turn_retry (retry) or turn_decide (decision) be done now? fine, known, or its refusal (wait_ms as in limits_look). What comes between then and now is told inside of the stream.';
 
 CREATE OR REPLACE FUNCTION parley.feedback_give(p_user text, p_conversation uuid, p_items text[], p_messages uuid[], p_kind text)
 RETURNS text

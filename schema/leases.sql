@@ -118,7 +118,8 @@ BEGIN
 	    CASE WHEN NOT v_cancelled THEN 'turn_abandoned' END,
 	    CASE WHEN NOT v_cancelled THEN 'The work on this message was interrupted again and again. Try again.' END,
 	    v_idx, CASE WHEN v_said THEN gen_random_uuid() END, p_live.partial, NULL, NULL, true,
-	    p_turn.model, p_turn.input_tokens, p_turn.output_tokens, p_turn.timings, p_take, p_deadline_ms) e;
+	    p_turn.model, p_turn.input_tokens, p_turn.output_tokens, p_turn.timings, p_take, p_deadline_ms,
+	    p_turn.estimated) e;
 END
 $$;
 COMMENT ON FUNCTION parley.turn_abandon IS 'Ends a turn that has no worker: cancelled where somebody asked for that, else failed as turn_abandoned.';

@@ -148,6 +148,7 @@ CREATE OR REPLACE FUNCTION parley.conversation_delete(p_user text, p_id uuid) RE
 LANGUAGE plpgsql AS $$
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
+	v_live parley.turns[];
 BEGIN
 	DELETE FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_id;
 	IF NOT FOUND THEN
@@ -157,11 +158,18 @@ BEGIN
 	-- and what was added until then is seen by the statements after it.
 	PERFORM FROM parley.tool_calls c
 	  WHERE c.user_id = p_user AND c.conversation_id = p_id AND c.result IS NULL FOR UPDATE;
-	DELETE FROM parley.turns t WHERE t.user_id = p_user AND t.conversation_id = p_id;
+	WITH gone AS (
+		DELETE FROM parley.turns t WHERE t.user_id = p_user AND t.conversation_id = p_id
+		RETURNING t, t.state, t.reserved_on)
+	SELECT array_agg(g.t) INTO v_live FROM gone g
+	 WHERE g.reserved_on IS NOT NULL AND g.state IN ('queued', 'running', 'approval_required');
 	DELETE FROM parley.tool_calls c WHERE c.user_id = p_user AND c.conversation_id = p_id;
 	DELETE FROM parley.messages m WHERE m.user_id = p_user AND m.conversation_id = p_id;
 	DELETE FROM parley.live l WHERE l.user_id = p_user AND l.conversation_id = p_id;
 	DELETE FROM parley.feedback f WHERE f.user_id = p_user AND f.conversation_id = p_id;
+	IF v_live IS NOT NULL THEN
+		PERFORM parley.usage_settle(v_live);
+	END IF;
 	RETURN true;
 END
 $$;

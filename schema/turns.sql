@@ -7,10 +7,11 @@
 --
 -- Locks are taken in the order conversation, tool call, turn, so that nobody waits in a circle.  Calls of a turn that
 -- waits for the user are touched by those only who hold the row of its conversation, and they may take the turn first.
+-- What concerns all conversations of the user comes after these; see budgets.sql.
 SET LOCAL ROLE parley_owner;
 
 -- Earlier releases had these with other arguments or results.
-DROP FUNCTION IF EXISTS parley.turn_end;
+DROP FUNCTION IF EXISTS parley.turn_step, parley.step_again, parley.turn_end, parley.turns_wait_no_more;
 
 CREATE OR REPLACE FUNCTION parley.calls_close(p_user text, p_conversation uuid, p_turn int, p_run int) RETURNS int
 LANGUAGE plpgsql AS $$
@@ -64,26 +65,31 @@ COMMENT ON FUNCTION parley.turn_lost IS 'Never returns: says why a turn cannot b
 
 CREATE OR REPLACE FUNCTION parley.turn_step(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_idx int, p_id uuid, p_content text, p_raw json, p_source text, p_model text,
-    p_input_tokens bigint, p_output_tokens bigint, p_calls json) RETURNS text
+    p_input_tokens bigint, p_output_tokens bigint, p_calls json, p_estimated boolean, p_per_day bigint,
+    p_next_tokens bigint, OUT created_at text, OUT budget_ms bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
 	v_now timestamptz := clock_timestamp();
 	v_calls int := coalesce(json_array_length(p_calls), 0);
+	v_turn parley.turns;
 BEGIN
 	UPDATE parley.turns t
 	   SET open_calls = v_calls, steps = t.steps + 1, messages = t.messages + 1,
 	       tokens = t.tokens + (octet_length(p_content) + coalesce(octet_length(p_calls::text), 0)) / 4 + 8,
 	       input_tokens = t.input_tokens + coalesce(p_input_tokens, 0),
-	       output_tokens = t.output_tokens + coalesce(p_output_tokens, 0)
+	       output_tokens = t.output_tokens + coalesce(p_output_tokens, 0), estimated = t.estimated OR p_estimated
 	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
 	   AND t.run = p_run AND t.fence = p_fence AND t.state = 'running' AND t.open_calls = 0
 	   AND NOT EXISTS (SELECT FROM parley.messages m
 	                    WHERE m.user_id = p_user AND m.conversation_id = p_conversation
-	                      AND m.turn = p_turn AND m.run = p_run AND m.idx = p_idx);
+	                      AND m.turn = p_turn AND m.run = p_run AND m.idx = p_idx)
+	RETURNING t.* INTO v_turn;
 	IF NOT FOUND THEN
-		RETURN parley.step_again(p_user, p_conversation, p_turn, p_run, p_fence, p_idx, p_id);
+		SELECT s.created_at, s.budget_ms INTO created_at, budget_ms
+		  FROM parley.step_again(p_user, p_conversation, p_turn, p_run, p_fence, p_idx, p_id) s;
+		RETURN;
 	END IF;
 	INSERT INTO parley.messages (user_id, conversation_id, turn, run, idx, id, role, content, raw, source, model,
 	    calls, created_at)
@@ -95,14 +101,17 @@ BEGIN
 	       c.call ->> 'tool_name', c.call -> 'parameters', c.call ->> 'broken',
 	       CASE WHEN (c.call ->> 'confirm')::boolean THEN 'needed' END
 	  FROM json_array_elements(p_calls) WITH ORDINALITY c (call, place);
-	RETURN parley.utc(v_now);
+	created_at := parley.utc(v_now);
+	IF v_turn.reserved_on IS NOT NULL THEN
+		budget_ms := parley.usage_extend(v_turn, p_per_day, p_next_tokens);
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION parley.turn_step IS
-    'Commits an assistant message with its calls [{id,call_id,tool_name,parameters,broken,confirm}], before any of them runs; returns created_at. Saying it again is harmless. Impossible while a call of the step before lacks its result (55000).';
+    'Commits an assistant message with its calls [{id,call_id,tool_name,parameters,broken,confirm}], before any of them runs; returns created_at, and in budget_ms whether the model may be asked again (usage_extend; p_next_tokens: what that may need). Saying it again is harmless. Impossible while a call of the step before lacks its result (55000).';
 
 CREATE OR REPLACE FUNCTION parley.step_again(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
-    p_idx int, p_id uuid) RETURNS text
+    p_idx int, p_id uuid, OUT created_at text, OUT budget_ms bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -122,22 +131,25 @@ BEGIN
 		RAISE EXCEPTION 'the step before is not complete: % calls lack their result', v_turn.open_calls
 		    USING ERRCODE = 'object_not_in_prerequisite_state';
 	END IF;
-	RETURN parley.utc(v_at);
+	created_at := parley.utc(v_at);
+	budget_ms := parley.budget_left(v_turn);
 END
 $$;
-COMMENT ON FUNCTION parley.step_again IS 'Why a step could not be stored: it was already (returns its created_at), or it may not.';
+COMMENT ON FUNCTION parley.step_again IS 'Why a step could not be stored: it was already (returns what turn_step did), or it may not.';
 
 CREATE OR REPLACE FUNCTION parley.turn_end(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_state text, p_error_code text, p_sentence text,
     p_idx int, p_id uuid, p_content text, p_raw json, p_source text, p_interrupted boolean,
     p_model text, p_input_tokens bigint, p_output_tokens bigint, p_timings json,
-    p_take boolean, p_deadline_ms int)
+    p_take boolean, p_deadline_ms int, p_estimated boolean)
 RETURNS TABLE (ended_at text, next_turn int, next_run int, next_fence bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
 	v_now timestamptz := clock_timestamp();
+	v_day date;
+	v_turn parley.turns;
 BEGIN
 	IF p_state <> 'done' THEN
 		PERFORM parley.calls_close(p_user, p_conversation, p_turn, p_run)
@@ -151,9 +163,11 @@ BEGIN
 	       open_calls = CASE p_state WHEN 'done' THEN t.open_calls ELSE 0 END,
 	       messages = t.messages + CASE WHEN p_id IS NULL THEN 0 ELSE 1 END,
 	       tokens = t.tokens + CASE WHEN p_id IS NULL THEN 0 ELSE octet_length(p_content) / 4 + 8 END,
-	       model = p_model, input_tokens = p_input_tokens, output_tokens = p_output_tokens, timings = p_timings
+	       model = p_model, input_tokens = p_input_tokens, output_tokens = p_output_tokens, timings = p_timings,
+	       estimated = t.estimated OR p_estimated
 	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
-	   AND t.run = p_run AND t.fence = p_fence AND t.state = 'running';
+	   AND t.run = p_run AND t.fence = p_fence AND t.state = 'running'
+	RETURNING t.reserved_on INTO v_day;
 	IF NOT FOUND THEN
 		RETURN QUERY SELECT * FROM parley.end_again(p_user, p_conversation, p_turn, p_run, p_fence, p_state);
 		RETURN;
@@ -175,11 +189,16 @@ BEGIN
 		SELECT n.turn, n.run, n.fence INTO next_turn, next_run, next_fence
 		  FROM parley.turn_next(p_user, p_conversation, v_now, p_take, p_deadline_ms) n;
 	END IF;
+	IF v_day IS NOT NULL THEN
+		SELECT t.* INTO v_turn FROM parley.turns t
+		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
+		PERFORM parley.usage_settle(ARRAY[v_turn]);
+	END IF;
 	RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION parley.turn_end IS
-    'Stores the reply (p_id NULL: none) and ends the turn as done, failed or cancelled; ended_at says when. Saying it again is harmless. A turn with open calls cannot be done; failed or cancelled, they get a result that says so. The next queued turn of the conversation begins to run: with p_take it is the caller''s (next_…), else anybody''s.';
+    'Stores the reply (p_id NULL: none) and ends the turn as done, failed or cancelled; ended_at says when. The tokens are those of the whole run (p_estimated: some of them are a guess); what was reserved for it is settled. Saying it again is harmless. A turn with open calls cannot be done; failed or cancelled, they get a result that says so. The next queued turn of the conversation begins to run: with p_take it is the caller''s (next_…), else anybody''s.';
 
 CREATE OR REPLACE FUNCTION parley.end_again(p_user text, p_conversation uuid, p_turn int, p_run int, p_fence bigint,
     p_state text)
@@ -241,6 +260,7 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
+	v_turn parley.turns;
 BEGIN
 	PERFORM FROM parley.conversations c WHERE c.user_id = p_user AND c.id = p_conversation FOR UPDATE;
 	SELECT t.state INTO outcome FROM parley.turns t
@@ -252,12 +272,15 @@ BEGIN
 		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
 	ELSIF outcome = 'queued' THEN
 		UPDATE parley.turns t SET state = 'cancelled', ended_at = clock_timestamp()
-		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn;
+		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn = p_turn
+		RETURNING t.* INTO v_turn;
+		PERFORM parley.usage_settle(ARRAY[v_turn]);
 		outcome := 'cancelled';
 	ELSIF outcome = 'approval_required' THEN
-		PERFORM parley.turn_cancel_waiting(p_user, p_conversation, p_turn, NULL);
+		v_turn := parley.turn_cancel_waiting(p_user, p_conversation, p_turn, NULL);
 		SELECT n.turn, n.run, n.fence INTO next_turn, next_run, next_fence
 		  FROM parley.turn_next(p_user, p_conversation, clock_timestamp(), p_take, p_deadline_ms) n;
+		PERFORM parley.usage_settle(ARRAY[v_turn]);
 		outcome := 'cancelled';
 	ELSE
 		outcome := 'ended';
@@ -268,21 +291,28 @@ $$;
 COMMENT ON FUNCTION parley.turn_cancel IS
     'The user wants a turn to stop. outcome: running (its worker will be told by its pulse), cancelled (it had none), ended (nothing was to be stopped), not_found. next_…: the next queued turn, which is the caller''s now.';
 
-CREATE OR REPLACE FUNCTION parley.turns_wait_no_more(p_user text, p_conversation uuid, p_turn int) RETURNS void
+CREATE OR REPLACE FUNCTION parley.turns_wait_no_more(p_user text, p_conversation uuid, p_turn int) RETURNS parley.turns[]
 LANGUAGE plpgsql AS $$
+DECLARE
+	v_queued parley.turns[];
+	v_waiting parley.turns[];
 BEGIN
 	IF EXISTS (SELECT FROM parley.turns t
 	            WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.state = 'running') THEN
-		RETURN;
+		RETURN NULL;
 	END IF;
-	UPDATE parley.turns t SET state = 'cancelled', ended_at = clock_timestamp()
-	 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn > p_turn AND t.state = 'queued';
-	PERFORM parley.turn_cancel_waiting(p_user, p_conversation, t.turn, NULL)
+	WITH gone AS (
+		UPDATE parley.turns t SET state = 'cancelled', ended_at = clock_timestamp()
+		 WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn > p_turn AND t.state = 'queued'
+		RETURNING t)
+	SELECT array_agg(g.t) INTO v_queued FROM gone g;
+	v_waiting := ARRAY(SELECT parley.turn_cancel_waiting(p_user, p_conversation, t.turn, NULL)
 	   FROM parley.turns t
 	  WHERE t.user_id = p_user AND t.conversation_id = p_conversation AND t.turn >= p_turn
-	    AND t.state = 'approval_required';
+	    AND t.state = 'approval_required');
+	RETURN v_queued || v_waiting;
 END
 $$;
 COMMENT ON FUNCTION parley.turns_wait_no_more IS
-    'Before an earlier turn is asked anew: what waits, for its time or for the user, is cancelled, unless something runs. Called under the lock of the conversation.';
+    'Before an earlier turn is asked anew: what waits, for its time or for the user, is cancelled, unless something runs. Returns these, for usage_settle. Called under the lock of the conversation.';
 RESET ROLE;

@@ -169,7 +169,7 @@ is $rc, 0, 'without a superuser' or diag $out;
 is $rc, 0, '... and over it' or diag $out;
 my $worker = $pg->dbh('parley_worker', 'hosted');
 is $worker->selectrow_array(q{SELECT outcome FROM parley.turn_begin('u', NULL, gen_random_uuid(), false,
-	gen_random_uuid(), 'hi', NULL, NULL, 'queue', NULL, NULL, false, '{}', 50, 1000, 1000, 10, 10)}), 'begun', '... it works';
+	gen_random_uuid(), 'hi', NULL, NULL, 'queue', NULL, NULL, false, '{}', 50, 1000, 1000, 10, 10, 0, 0, 0, NULL)}), 'begun', '... it works';
 is_deeply $worker->selectall_arrayref(q{SELECT * FROM parley.pulse(1000, '{u}',
 	ARRAY[gen_random_uuid()], '{1}', '{1}', '{1}', '{NULL}', '{}', '{}', '{}', '{}', '{}')}), [[0, 1, 'cancelled']], '... and so does the pulse';
 is $worker->selectrow_array('SELECT count(*) FROM parley.turns'), 0, '... and isolation';

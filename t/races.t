@@ -54,7 +54,7 @@ sub meanwhile {
 }
 
 my $END = q{SELECT * FROM parley.turn_end(?::text, ?::uuid, ?::int, ?::int, ?::bigint, ?::text, NULL, NULL,
-	1, NULL, NULL, NULL, NULL, false, 'model', 1, 1, '{}', true, 100000)};
+	1, NULL, NULL, NULL, NULL, false, 'model', 1, 1, '{}', true, 100000, false)};
 
 subtest 'the next in the queue is stopped in the moment in which it would begin' => sub {
 	my $turn = $db->begin('ann', 'one');

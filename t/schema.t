@@ -24,8 +24,8 @@ subtest 'what is there' => sub {
 		 WHERE n.nspname IN ('parley', 'tasks', 'tools') AND c.relkind = 'r'
 		   AND NOT (c.relrowsecurity AND c.relforcerowsecurity)}), [],
 	    'row level security is enabled and forced wherever there is a user_id';
-	is $pg->one(q{SELECT count(*) FROM pg_policies WHERE schemaname = 'parley' AND policyname = 'own_rows'}), 8,
-	    'eight tables of users';
+	is $pg->one(q{SELECT count(*) FROM pg_policies WHERE schemaname = 'parley' AND policyname = 'own_rows'}), 10,
+	    'ten tables of users';
 	is_deeply $pg->rows(q{
 		SELECT indexrelid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
 		 WHERE c.relnamespace IN ('parley'::regnamespace, 'tasks'::regnamespace) AND i.indisunique

@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/conf.h"
+#include "base/trace.h"
 #include "base/utf8.h"
 #include "io/fcgi.h"
 #include "io/json.h"
@@ -55,6 +56,7 @@ request_open(struct request *r)
 
 	if (id != NULL && request_id_sane(id))
 		memcpy(r->job.request_id, id, strlen(id) + 1);
+	r->job.trace = trace_read(r->job.arena, fcgi_param(r->fcgi, "HTTP_TRACEPARENT"), fcgi_param(r->fcgi, "HTTP_TRACESTATE"));
 	r->method = fcgi_param(r->fcgi, "REQUEST_METHOD");
 	if (r->method == NULL)
 		r->method = "";

@@ -139,6 +139,9 @@ struct conf {
 	int64_t		 limits_title;		/* code points, 200 */
 	int64_t		 limits_user_turns;	/* in flight, 256, 0: no limit */
 	int64_t		 limits_queue;		/* waiting in a conversation, 128 */
+	int64_t		 limits_user_turns_per_minute;	/* 0: no limit */
+	int64_t		 limits_user_tokens_per_day;	/* 0: no limit */
+	int64_t		 limits_turn_tokens_estimate;	/* of an answer, where model.max_tokens does not say; 1000 */
 
 	/* [api] */
 	bool		 api_create_unknown;	/* unknown_conversation = create */

@@ -120,6 +120,10 @@ const struct conf_key	 conf_table[] = {
 	{ "limits", "title", CONF_INT, AT(limits_title), "200", 1, 10000 },
 	{ "limits", "user_turns", CONF_INT, AT(limits_user_turns), "256", 0, 1000000 },
 	{ "limits", "queue", CONF_INT, AT(limits_queue), "128", 0, 10000 },
+	/* The times of so many are kept in one row. */
+	{ "limits", "user_turns_per_minute", CONF_INT, AT(limits_user_turns_per_minute), "0", 0, 1000 },
+	{ "limits", "user_tokens_per_day", CONF_INT, AT(limits_user_tokens_per_day), "0", 0, INT64_C(1000000000000) },
+	{ "limits", "turn_tokens_estimate", CONF_INT, AT(limits_turn_tokens_estimate), "1000", 1, 10000000 },
 
 	{ "api", "unknown_conversation", CONF_SWITCH, AT(api_create_unknown), "reject", .words = "reject create" },
 	/* Whether turns without a worker are looked for is decided at the start. */

@@ -49,7 +49,7 @@ static const struct fail_kind	 kinds[FAIL_COUNT] = {
 	[FAIL_RATE_LIMITED] = { "rate_limited", 429, 10,
 	    "Too many requests. Wait a moment and try again." },
 	[FAIL_BUDGET_EXCEEDED] = { "budget_exceeded", 429, 3600,
-	    "The allowance of this account is used up. Try again later." },
+	    "The allowance of this account is used up for today. There is a new one at midnight UTC." },
 	[FAIL_INTERNAL_ERROR] = { "internal_error", 500, 0,
 	    "Something went wrong on the server. If it happens again, report the request id." },
 	[FAIL_TOO_MANY_STEPS] = { "too_many_steps", 500, 0,

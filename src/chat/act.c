@@ -33,7 +33,7 @@ turn_act(struct turn *t)
 	struct message	*m = turn_append(t, &t->answer);
 
 	calls_look(t, m);
-	if (store_step(t->job, &t->key, m, &t->answer) < 0)
+	if (store_step(t->job, &t->key, m, &t->answer, &t->budget_ms) < 0)
 		return -1;
 	buf_clear(&t->partial);
 	return calls_run(t, m);

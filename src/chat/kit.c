@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/conf.h"
+#include "chat/budget.h"
 #include "chat/rows.h"
 #include "io/pg.h"
 #include "run/job.h"
@@ -108,15 +109,21 @@ kit_check(struct job *job, const char *id, enum kit_wish wish, const char *key, 
 		{ "queue_full", FAIL_QUEUE_FULL },
 		{ "rate_limited", FAIL_RATE_LIMITED },
 	};
+	const struct conf	*conf = job->conf;
 	struct pg_rows	 rows;
 	const char	*word;
 
 	if (pg_query(job, PG_TURN, &rows,
-	    "SELECT parley.chatkit_check($1::text, $2::uuid, $3::text, $4::text, $5::text, $6::int, $7::int)",
+	    "SELECT outcome, wait_ms FROM parley.chatkit_check($1::text, $2::uuid, $3::text, $4::text, $5::text, $6::int, $7::int,"
+	    "       $8::int, $9::bigint, $10::bigint, $11::int)",
 	    job->user, id, wishes[wish], key, key_hash,
-	    pg_num(job, job->conf->limits_user_turns), pg_num(job, job->conf->limits_queue)) < 0)
+	    pg_num(job, conf->limits_user_turns), pg_num(job, conf->limits_queue),
+	    pg_num(job, conf->limits_user_turns_per_minute), pg_num(job, conf->limits_user_tokens_per_day),
+	    pg_num(job, budget_call(conf, NULL)), pg_num(job, conf->turn_deadline)) < 0)
 		return -1;
-	word = pg_col(&rows, 0, 0);
+	word = pg_text(&rows, 0, "outcome");
+	if (pg_int(&rows, 0, "wait_ms") > 0)
+		return budget_refuse(job, word, pg_int(&rows, 0, "wait_ms"));
 	*known = strcmp(word, "known") == 0;
 	for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
 		if (strcmp(word, refusals[i].word) == 0)

@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/conf.h"
+#include "chat/budget.h"
 #include "chat/rows.h"
 #include "io/json.h"
 #include "io/pg.h"
@@ -32,19 +33,23 @@ static void	 next_read(const struct pg_rows *, const struct turn_key *, struct t
 			pg_num((job), (k)->fence)
 
 int
-store_step(struct job *job, const struct turn_key *k, struct message *m, const struct answer *a)
+store_step(struct job *job, const struct turn_key *k, struct message *m, const struct answer *a, int64_t *budget_ms)
 {
 	struct pg_rows	 rows;
 	const char	*params[] = {
 		KEY(job, k), pg_num(job, m->index), m->id, m->content, m->raw, m->model, a->model_name,
-		pg_num(job, a->input_tokens), pg_num(job, a->output_tokens), calls_array(job, m)
+		pg_num(job, a->input_tokens), pg_num(job, a->output_tokens), calls_array(job, m), pg_flag(a->estimated),
+		pg_num(job, job->conf->limits_user_tokens_per_day),
+		pg_num(job, budget_next(job->conf, a->input_tokens, a->output_tokens))
 	};
 
 	if (write_turn(job, PG_TURN, job->deadline, &rows,
-	    "SELECT parley.turn_step($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::uuid, $8::text,"
-	    "       $9::json, $10::text, $11::text, $12::bigint, $13::bigint, $14::json)", params, COUNT(params)) < 0)
+	    "SELECT created_at, budget_ms FROM parley.turn_step($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::int, $7::uuid, $8::text,"
+	    "       $9::json, $10::text, $11::text, $12::bigint, $13::bigint, $14::json, $15::boolean, $16::bigint,"
+	    "       $17::bigint)", params, COUNT(params)) < 0)
 		return -1;
 	m->created_at = pg_col(&rows, 0, 0);
+	*budget_ms = pg_int(&rows, 0, "budget_ms");
 	return 0;
 }
 
@@ -209,7 +214,7 @@ store_end(struct job *job, const struct turn_key *k, struct store_end *end)
 		KEY(job, k), end->state, end->error_code, end->sentence, pg_num(job, m->index), m->id, m->content,
 		m->raw, m->model, pg_flag(m->interrupted), end->model, pg_num(job, end->input_tokens),
 		pg_num(job, end->output_tokens), end->timings, pg_flag(end->take_next),
-		pg_num(job, job->conf->turn_deadline)
+		pg_num(job, job->conf->turn_deadline), pg_flag(end->estimated)
 	};
 
 	/* Whoever wants it to stop gets what he wants: it ends. */
@@ -218,7 +223,7 @@ store_end(struct job *job, const struct turn_key *k, struct store_end *end)
 	    "SELECT ended_at, next_turn, next_run, next_fence"
 	    "  FROM parley.turn_end($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::text, $7::text, $8::text,"
 	    "       $9::int, $10::uuid, $11::text, $12::json, $13::text, $14::boolean, $15::text, $16::bigint,"
-	    "       $17::bigint, $18::json, $19::boolean, $20::int)", params, COUNT(params));
+	    "       $17::bigint, $18::json, $19::boolean, $20::int, $21::boolean)", params, COUNT(params));
 	job->masked = masked;
 	if (rc < 0)
 		return -1;

@@ -68,23 +68,25 @@ struct store_begun {			/* out; beyond waits, key and next only for STORE_BEGUN *
 	int64_t		 left_ms;	/* until the turn's deadline, may be negative */
 	int64_t		 input_tokens;	/* of the steps so far */
 	int64_t		 output_tokens;
+	int64_t		 budget_ms;	/* 0: the model may be asked; else until there is a budget again */
+	const struct trace *trace;	/* of the request that asked for the turn; NULL: none */
 };
 
 /*
  * Stores a message and its turn.  When the connection is lost after it was sent, it is said again for up to
- * three seconds and finds out what has happened.
- * Failures: conversation_not_found, conversation_busy, queue_full, rate_limited, idempotency_mismatch,
+ * three seconds and finds out what has happened.  call_tokens: see budget.h.  The turn belongs to the job's trace.
+ * Failures: conversation_not_found, conversation_busy, queue_full, rate_limited, budget_exceeded, idempotency_mismatch,
  * validation_error (time_zone).
  */
-int	 store_begin(struct job *, const struct store_begin *, struct store_begun *);
+int	 store_begin(struct job *, const struct store_begin *, int64_t call_tokens, struct store_begun *);
 
 /*
  * The last turn of a conversation begins anew from its message, as the next run; with supersede any, and those after
  * it are superseded (schema/006-feedback.sql).  key NULL: none.
- * Failures: turn_not_found, turn_not_retryable, rate_limited, idempotency_mismatch.
+ * Failures: turn_not_found, turn_not_retryable, rate_limited, budget_exceeded, idempotency_mismatch.
  */
 int	 store_retry(struct job *, const char *conversation_id, int turn, bool supersede, const char *key,
-	    const char *key_hash, struct store_begun *);
+	    const char *key_hash, int64_t call_tokens, struct store_begun *);
 
 /* A decision of the user on a call that waits. */
 struct decision {
@@ -118,8 +120,11 @@ int	 store_release(struct job *, const struct turn_key *);
 int	 store_cancel(struct job *, const char *conversation_id, int turn, bool take_next, const char **state,
 	    struct turn_key *next);
 
-/* Commits an assistant message with its calls, before any of them runs; fills m->created_at. */
-int	 store_step(struct job *, const struct turn_key *, struct message *m, const struct answer *);
+/*
+ * Commits an assistant message with its calls, before any of them runs; fills m->created_at.  budget_ms: 0: the model may be asked again; else not
+ * before there is a budget again, in so many milliseconds.
+ */
+int	 store_step(struct job *, const struct turn_key *, struct message *m, const struct answer *, int64_t *budget_ms);
 
 /*
  * 1: the turn waits for the user's word on these calls (positions) of message index, and has no worker any more; each comes
@@ -160,6 +165,7 @@ struct store_end {
 	const struct answer *answer;	/* NULL: none */
 	int64_t		 input_tokens;	/* of the whole turn */
 	int64_t		 output_tokens;
+	bool		 estimated;	/* some of them are a guess */
 	const char	*model;		/* for the client */
 	const char	*timings;	/* JSON object */
 	bool		 take_next;	/* the caller can run another turn */

@@ -6,7 +6,9 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/conf.h"
+#include "base/trace.h"
 #include "base/uuid.h"
+#include "chat/budget.h"
 #include "chat/rows.h"
 #include "io/pg.h"
 #include "run/deadline.h"
@@ -19,13 +21,18 @@
 #define FATE_PAUSE_MS	100
 
 #define ROWS_BEGUN	ROWS_MESSAGE ", outcome, conversation_id, fence, local_time, holds, left_ms," \
-			" input_tokens, output_tokens"
+			" input_tokens, output_tokens, budget_ms, trace"
+
+/* What a new turn may cost, and what it belongs to. */
+#define LIMITS(job, tokens)	pg_num((job), (job)->conf->limits_user_turns_per_minute), \
+				pg_num((job), (job)->conf->limits_user_tokens_per_day), pg_num((job), (tokens)), \
+				trace_text((job)->arena, (job)->trace)
 
 /* What every statement that loads a turn needs to know. */
 #define LOAD(job)	holds_array(job), pg_num((job), (job)->conf->turn_history_messages), \
 			pg_num((job), (job)->conf->turn_history_tokens)
 
-static int	 begin_ask(struct job *, const struct store_begin *, bool again, struct pg_rows *);
+static int	 begin_ask(struct job *, const struct store_begin *, int64_t call_tokens, bool again, struct pg_rows *);
 static bool	 ask_again(struct job *, const struct pg_rows *, int64_t until, int tries, bool *again);
 static int	 begun_read(struct job *, const struct pg_rows *, const char *user, struct store_begun *);
 static int	 begun_outcome(struct job *, const struct pg_rows *, int last, const char *user, struct store_begun *);
@@ -34,13 +41,13 @@ static const char *hold_key(struct job *, const struct conf_model *);
 static const char *holds_array(struct job *);
 
 int
-store_begin(struct job *job, const struct store_begin *in, struct store_begun *out)
+store_begin(struct job *job, const struct store_begin *in, int64_t call_tokens, struct store_begun *out)
 {
 	int64_t		 until = deadline_ms(FATE_MS);
 	struct pg_rows	 rows;
 	bool		 again = false;
 
-	for (int tries = 0; begin_ask(job, in, again, &rows) < 0; tries++) {
+	for (int tries = 0; begin_ask(job, in, call_tokens, again, &rows) < 0; tries++) {
 		/* The only value here that PostgreSQL itself judges. */
 		if (strcmp(rows.sqlstate, "22023") == 0) {
 			job_forgive(job);
@@ -54,7 +61,7 @@ store_begin(struct job *job, const struct store_begin *in, struct store_begun *o
 
 /* yields */
 static int
-begin_ask(struct job *job, const struct store_begin *in, bool again, struct pg_rows *rows)
+begin_ask(struct job *job, const struct store_begin *in, int64_t call_tokens, bool again, struct pg_rows *rows)
 {
 	static const char *const	 on_busy[] = { "queue", "reject", "interrupt" };
 	static const char *const	 words[] = { NULL, "t", "f" };
@@ -64,10 +71,11 @@ begin_ask(struct job *job, const struct store_begin *in, bool again, struct pg_r
 	    "SELECT " ROWS_BEGUN
 	    "  FROM parley.turn_begin($1::text, $2::uuid, $3::uuid, $4::boolean, $5::uuid, $6::text, $7::text,"
 	    "       $8::boolean, $9::text, $10::text, $11::text, $12::boolean, $13::text[], $14::int, $15::int,"
-	    "       $16::int, $17::int, $18::int)",
+	    "       $16::int, $17::int, $18::int, $19::int, $20::bigint, $21::bigint, $22::text)",
 	    in->user, in->conversation_id, in->new_id, pg_flag(in->create_unknown), in->message_id, in->content,
 	    in->time_zone, words[in->word], on_busy[in->on_busy], in->key, in->key_hash, pg_flag(again), LOAD(job),
-	    pg_num(job, conf->turn_deadline), pg_num(job, conf->limits_user_turns), pg_num(job, conf->limits_queue));
+	    pg_num(job, conf->turn_deadline), pg_num(job, conf->limits_user_turns), pg_num(job, conf->limits_queue),
+	    LIMITS(job, call_tokens));
 }
 
 /*
@@ -79,6 +87,8 @@ ask_again(struct job *job, const struct pg_rows *rows, int64_t until, int tries,
 {
 	bool	 met = strcmp(rows->sqlstate, "40P01") == 0 || strcmp(rows->sqlstate, "PF003") == 0;
 
+	if (budget_refused(job, rows))
+		return false;
 	*again |= rows->unknown;
 	if (met && tries < TRIES_MAX) {
 		job_forgive(job);
@@ -105,7 +115,7 @@ key_own(struct job *job, const char **key, const char **hash)
 
 int
 store_retry(struct job *job, const char *conversation_id, int turn, bool supersede, const char *key,
-    const char *key_hash, struct store_begun *out)
+    const char *key_hash, int64_t call_tokens, struct store_begun *out)
 {
 	int64_t		 until = deadline_ms(FATE_MS);
 	struct pg_rows	 rows;
@@ -115,9 +125,10 @@ store_retry(struct job *job, const char *conversation_id, int turn, bool superse
 	for (int tries = 0; pg_query(job, PG_TURN, &rows,
 	    "SELECT " ROWS_BEGUN
 	    "  FROM parley.turn_retry($1::text, $2::uuid, $3::int, $4::boolean, $5::text, $6::text, $7::text[], $8::int,"
-	    "       $9::int, $10::int, $11::int)",
+	    "       $9::int, $10::int, $11::int, $12::int, $13::bigint, $14::bigint, $15::text)",
 	    job->user, conversation_id, pg_num(job, turn), pg_flag(supersede), key, key_hash, LOAD(job),
-	    pg_num(job, job->conf->turn_deadline), pg_num(job, job->conf->limits_user_turns)) < 0; tries++)
+	    pg_num(job, job->conf->turn_deadline), pg_num(job, job->conf->limits_user_turns),
+	    LIMITS(job, call_tokens)) < 0; tries++)
 		if (!ask_again(job, &rows, until, tries, &again))
 			return -1;
 	return begun_read(job, &rows, job->user, out);
@@ -212,6 +223,8 @@ begun_read(struct job *job, const struct pg_rows *rows, const char *user, struct
 	out->left_ms = pg_int(rows, last, "left_ms");
 	out->input_tokens = pg_int(rows, last, "input_tokens");
 	out->output_tokens = pg_int(rows, last, "output_tokens");
+	out->budget_ms = pg_int(rows, last, "budget_ms");
+	out->trace = trace_of_text(job->arena, pg_text(rows, last, "trace"));
 	out->holds = arena_array(job->arena, int64_t, job->conf->nmodels);
 	rows_array_ints(pg_text(rows, last, "holds"), out->holds, job->conf->nmodels);
 	return 0;
@@ -251,6 +264,8 @@ begun_outcome(struct job *job, const struct pg_rows *rows, int last, const char 
 		out->waits = *word == 'q';
 		return 0;
 	}
+	if (pg_int(rows, last, "budget_ms") > 0)
+		return budget_refuse(job, word, pg_int(rows, last, "budget_ms"));
 	for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
 		if (strcmp(word, refusals[i].word) != 0)
 			continue;

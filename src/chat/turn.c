@@ -7,6 +7,7 @@
 #include "base/conf.h"
 #include "base/uuid.h"
 #include "chat/act.h"
+#include "chat/budget.h"
 #include "chat/work.h"
 #include "io/json.h"
 #include "run/deadline.h"
@@ -37,7 +38,7 @@ turn_begin(struct turn *t, const struct store_begin *ask)
 
 	if (turn_prepare(t) < 0)
 		return -1;
-	if (turn_open(t, store_begin(t->job, ask, &begun), &begun) < 0)
+	if (turn_open(t, store_begin(t->job, ask, budget_call(t->job->conf, t->tools->json), &begun), &begun) < 0)
 		return -1;
 	/* Those before it were asked to stop when it was stored; if they run here, they hear of it now. */
 	if (begun.waits && ask->on_busy == ON_BUSY_INTERRUPT)
@@ -64,7 +65,8 @@ turn_retry(struct turn *t, const char *conversation_id, int turn, bool supersede
 
 	if (turn_prepare(t) < 0)
 		return -1;
-	return turn_open(t, store_retry(t->job, conversation_id, turn, supersede, key, key_hash, &begun), &begun);
+	return turn_open(t, store_retry(t->job, conversation_id, turn, supersede, key, key_hash,
+	    budget_call(t->job->conf, t->tools->json), &begun), &begun);
 }
 
 int
@@ -122,6 +124,10 @@ turn_open(struct turn *t, int rc, struct store_begun *begun)
 		t->steps += t->prompt.messages[i].role == ROLE_ASSISTANT;
 	t->input_tokens = begun->input_tokens;
 	t->output_tokens = begun->output_tokens;
+	t->budget_ms = begun->budget_ms;
+	/* One that was begun here has it from its request; one that is gone on with, from whoever began it. */
+	if (begun->trace != NULL)
+		job->trace = begun->trace;
 	job->deadline = deadline_ms(begun->left_ms);
 	job->late = FAIL_TURN_TIMEOUT;
 	return 0;
@@ -193,6 +199,9 @@ turn_talk(struct turn *t)
 	if ((rc = turn_act_rest(t)) != 0)
 		return rc;
 	while (t->steps < max) {
+		/* What the last step said of the budget; the step itself is done, and stored. */
+		if (t->budget_ms > 0)
+			return budget_refuse(t->job, "budget_exceeded", t->budget_ms);
 		if (turn_ask(t) < 0)
 			return -1;
 		if (t->answer.ncalls == 0)
@@ -228,7 +237,7 @@ turn_ask(struct turn *t)
 	t->answer = *model_answer(m);
 	t->input_tokens += t->answer.input_tokens;
 	t->output_tokens += t->answer.output_tokens;
-	t->estimated |= t->answer.estimated;
+	t->estimated |= t->answer.estimated && t->answer.input_tokens + t->answer.output_tokens > 0;
 	if (t->answer.model_name != NULL)
 		t->model = t->answer.model_name;
 	if (t->steps == 1)
@@ -312,6 +321,7 @@ turn_store_end(struct turn *t, struct store_end *end)
 	end->model = t->model;
 	end->input_tokens = t->input_tokens;
 	end->output_tokens = t->output_tokens;
+	end->estimated = t->estimated;
 	end->timings = timings(t);
 	job->masked = true;
 	if (job->deadline < enough)

@@ -63,6 +63,7 @@ struct turn {
 	int64_t			 input_tokens;
 	int64_t			 output_tokens;
 	bool			 estimated;	/* some of them: a server did not say */
+	int64_t			 budget_ms;	/* 0: the model may be asked; else until the user has a budget again */
 	int64_t			 begin_us, first_byte_us, model_us, tools_us, end_us;
 	int			 steps;		/* model calls begun */
 };

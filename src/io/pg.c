@@ -270,6 +270,12 @@ rows_hold(struct job *job, struct pg_rows *rows, PGresult *res)
 	}
 }
 
+const char *
+pg_error(const struct pg_rows *rows, int field)
+{
+	return rows->res == NULL ? NULL : PQresultErrorField(rows->res, field);
+}
+
 /* The message may quote what a user wrote; the code, and the name of a constraint, may not. */
 static int
 rows_error(struct job *job, struct pg_rows *rows)

@@ -77,6 +77,12 @@ int64_t	 pg_int(const struct pg_rows *, int row, const char *column);		/* 0 for 
 bool	 pg_bool(const struct pg_rows *, int row, const char *column);
 void	 pg_free(struct pg_rows *);
 
+/*
+ * A field (PG_DIAG_…) of the error that a statement has failed with, NULL: none.  Only for errors of our own functions:
+ * the words of others may quote what a user wrote.
+ */
+const char *pg_error(const struct pg_rows *, int field);
+
 const char *pg_num(struct job *, int64_t);	/* a number as a parameter */
 const char *pg_flag(bool);			/* "t", "f" */
 

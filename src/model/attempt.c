@@ -88,7 +88,7 @@ ask(struct attempt *t, const struct conf_model *to, const struct prompt *prompt)
 	t->http = http_open(t->job, &(struct http_ask){
 		.method = "POST",
 		.url = request_url(a, to),
-		.headers = request_headers(a, to),
+		.headers = request_headers(a, to, t->job->trace),
 		.body = t->request.body,
 		.nbody = t->request.nbody,
 		.ca_file = conf->model_ca_file,

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/conf.h"
+#include "base/trace.h"
 #include "base/utf8.h"
 #include "io/json.h"
 #include "model/prompt.h"
@@ -58,9 +59,10 @@ request_url(struct arena *a, const struct conf_model *to)
 }
 
 const char *const *
-request_headers(struct arena *a, const struct conf_model *to)
+request_headers(struct arena *a, const struct conf_model *to, const struct trace *trace)
 {
-	int	 n = 0, max = 5;
+	char	 parent[TRACE_PARENT];
+	int	 n = 0, max = 7;
 	const char	**list, *at = to->headers, *bar;
 
 	for (const char *p = at; p != NULL && (p = strchr(p, '|')) != NULL; p++)
@@ -70,6 +72,12 @@ request_headers(struct arena *a, const struct conf_model *to)
 	list[n++] = "Accept: text/event-stream";
 	if (to->key != NULL && *to->key != '\0')
 		list[n++] = arena_printf(a, "Authorization: Bearer %s", to->key);
+	if (trace != NULL) {
+		trace_next(trace, parent);
+		list[n++] = arena_printf(a, "traceparent: %s", parent);
+		if (trace->state != NULL)
+			list[n++] = arena_printf(a, "tracestate: %s", trace->state);
+	}
 	for (; at != NULL && *at != '\0'; at = *bar != '\0' ? bar + 1 : bar) {
 		const char	*s = at;
 		size_t		 k;

@@ -17,6 +17,7 @@ struct arena;
 struct conf;
 struct conf_model;
 struct prompt;
+struct trace;
 
 struct request {
 	struct buf	 head;		/* model and options */
@@ -30,7 +31,8 @@ void	 request_free(struct request *);
 size_t	 request_size(const struct request *);	/* bytes of the body */
 
 const char *request_url(struct arena *, const struct conf_model *);
-const char *const *request_headers(struct arena *, const struct conf_model *);	/* NULL at the end */
+/* NULL at the end; trace NULL: none. */
+const char *const *request_headers(struct arena *, const struct conf_model *, const struct trace *);
 /* Who is asked, as messages remember it: base_url + ' ' + model. */
 const char *request_who(struct arena *, const struct conf_model *);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/trace.h"
 #include "base/uuid.h"
 #include "run/deadline.h"
 #include "run/fiber.h"
@@ -225,5 +226,7 @@ job_log(const struct job *job, enum log_level level, const char *event)
 		log_str("conversation_id", job->conversation_id);
 	if (job->turn != 0)
 		log_int("turn", job->turn);
+	if (job->trace != NULL)
+		log_str("trace", job->trace->id);
 	return true;
 }

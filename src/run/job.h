@@ -31,6 +31,7 @@
 struct arena;
 struct conf;
 struct fiber;
+struct trace;
 
 enum job_stop {
 	JOB_RUNS,
@@ -54,6 +55,7 @@ struct job {
 	const char	*token;			/* the user's own, for servers that are asked with it; NULL: nobody is here */
 	char		 conversation_id[37];	/* "" when not known */
 	int		 turn;			/* 0 when not known */
+	const struct trace *trace;		/* what is asked for this job belongs to it; NULL: none */
 
 	int64_t		 attend_at;		/* NEVER: nobody */
 	void		(*attend)(void *);

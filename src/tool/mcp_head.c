@@ -56,6 +56,10 @@ mcp_headers(struct arena *a, const struct mcp_peer *p, const struct mcp_ask *ask
 		add(&l, arena_printf(a, "Mcp-Session-Id: %s", p->session));
 	if (last_event_id != NULL)
 		add(&l, arena_printf(a, "Last-Event-ID: %s", last_event_id));
+	if (ask != NULL && ask->traceparent != NULL)
+		add(&l, arena_printf(a, "traceparent: %s", ask->traceparent));
+	if (ask != NULL && ask->tracestate != NULL)
+		add(&l, arena_printf(a, "tracestate: %s", ask->tracestate));
 	if (p->modern && ask != NULL) {
 		add(&l, arena_printf(a, "Mcp-Method: %s", ask->method));
 		if (ask->name != NULL)

@@ -37,8 +37,14 @@ mcp_body(struct arena *a, const struct mcp_peer *peer, const struct mcp_ask *ask
 		buf_add(b, ask->params, n - 1);
 		buf_printf(b, "%s\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"%s\","
 		    "\"io.modelcontextprotocol/clientCapabilities\":{},"
-		    "\"io.modelcontextprotocol/clientInfo\":{\"name\":\"parley\",\"version\":\"" PACKAGE_VERSION "\"}}}",
+		    "\"io.modelcontextprotocol/clientInfo\":{\"name\":\"parley\",\"version\":\"" PACKAGE_VERSION "\"}",
 		    n > 2 ? "," : "", peer->version);
+		/* 2026-07-28, "_meta": the names of W3C Trace Context stand there without a prefix. */
+		if (ask->traceparent != NULL)
+			jw_key(b, "traceparent"), jw_string(b, ask->traceparent);
+		if (ask->tracestate != NULL)
+			jw_key(b, "tracestate"), jw_string(b, ask->tracestate);
+		buf_str(b, "}}");
 	}
 	buf_char(b, '}');
 	return b->p;

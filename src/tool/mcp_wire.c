@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/conf.h"
+#include "base/trace.h"
 #include "base/uuid.h"
 #include "io/http.h"
 #include "io/json.h"
@@ -55,12 +56,19 @@ static void	 lose(struct exchange *, enum mcp_fate, const char *);
 void
 mcp_send(struct job *job, const struct mcp_peer *peer, const struct mcp_ask *ask, struct mcp_reply *reply)
 {
-	struct exchange	 x = { .job = job, .peer = peer, .ask = ask, .reply = reply, .until = deadline_ms(ask->timeout_ms) };
+	struct mcp_ask	 own = *ask;
+	struct exchange	 x = { .job = job, .peer = peer, .ask = &own, .reply = reply, .until = deadline_ms(ask->timeout_ms) };
+	char		 parent[TRACE_PARENT];
 
 	*reply = (struct mcp_reply){ .fate = MCP_LOST, .arena = arena_open() };
+	if (job->trace != NULL) {
+		trace_next(job->trace, parent);
+		own.traceparent = parent;
+		own.tracestate = job->trace->state;
+	}
 	x.id = id_new();
 	sse_open(&x.sse, ask->max);
-	exchange_open(&x, mcp_body(reply->arena, peer, ask, x.id));
+	exchange_open(&x, mcp_body(reply->arena, peer, &own, x.id));
 	answer_read(&x);
 	http_close(&x.http);
 	sse_close(&x.sse);

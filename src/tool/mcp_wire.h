@@ -54,6 +54,7 @@ struct mcp_ask {
 	bool		 notify;	/* no answer is expected */
 	int64_t		 timeout_ms;
 	size_t		 max;		/* bytes of the answer */
+	const char	*traceparent, *tracestate;	/* filled in by mcp_send() from the job's trace; NULL: none */
 };
 
 enum mcp_fate {

@@ -68,7 +68,7 @@ begin_as(struct job *job, const char *id, const char *content, enum on_busy how,
 	return store_begin(job, &(struct store_begin){
 		.user = "ann", .conversation_id = id, .new_id = id_new(), .message_id = id_new(), .content = content,
 		.on_busy = how, .key = key, .key_hash = key != NULL ? content : NULL
-	}, b);
+	}, 0, b);
 }
 
 static int
@@ -109,7 +109,7 @@ walk_begin(struct job *job, struct store_begun *b)
 	ok(begin(job, "00000000-0000-4000-8000-000000000000", "x", &c) < 0, "an unknown conversation");
 	failed(job, FAIL_CONVERSATION_NOT_FOUND, "... conversation_not_found");
 	ok(store_begin(job, &(struct store_begin){ .user = "ann", .new_id = id_new(), .message_id = id_new(),
-	    .content = "x", .time_zone = "Mars/Olympus" }, &c) < 0, "an unknown zone");
+	    .content = "x", .time_zone = "Mars/Olympus" }, 0, &c) < 0, "an unknown zone");
 	is_text(job->field, "time_zone", "... names the field");
 	failed(job, FAIL_VALIDATION_ERROR, "... validation_error");
 }
@@ -126,7 +126,7 @@ walk_calls(struct job *job, struct store_begun *b)
 	struct answer	 a = { .model_name = "m", .input_tokens = 3, .output_tokens = 4 };
 	struct store_turn	 t = { 0 };
 
-	ok(store_step(job, &b->key, &m, &a) == 0 && m.created_at != NULL, "a step");
+	ok(store_step(job, &b->key, &m, &a, &(int64_t){ 0 }) == 0 && m.created_at != NULL, "a step");
 	ok(store_tool_run(job, &b->key, 1, 0, &calls[0]) == 0, "a tool runs");
 	ok(!calls[0].is_error && strstr(calls[0].result, "\"Buy milk\"") != NULL, "... and has a result");
 	ok(calls[0].executed_at != NULL && calls[0].duration_ms >= 0, "... with its time");
@@ -260,7 +260,7 @@ walk_hands(struct job *job)
 	struct answer		 a = { .model_name = "m", .input_tokens = 3, .output_tokens = 4 };
 	int			 n = -1;
 
-	ok(begin(job, NULL, "go", &b) == 0 && store_step(job, &b.key, &m, &a) == 0, "a turn with a step");
+	ok(begin(job, NULL, "go", &b) == 0 && store_step(job, &b.key, &m, &a, &(int64_t){ 0 }) == 0, "a turn with a step");
 	ok(store_expired(job, 10, false, &keys, &n) == 0 && n == 0, "none is without a worker");
 	ok(store_take(job, &b.key, true, &c) == 0 && c.got == STORE_GONE, "nor can it be taken");
 	ok(store_release(job, &b.key) == 0, "given away");
@@ -278,12 +278,12 @@ walk_hands(struct job *job)
 	ok(store_tool_run(job, &c.key, 1, 0, &call) == 0 && !call.is_error, "who took it can");
 	ok(end(job, &c, "done", "Done.") == 0, "... and ends it");
 
-	ok(store_retry(job, c.key.conversation_id, 1, false, NULL, NULL, &d) == 0 && d.got == STORE_BEGUN, "again");
+	ok(store_retry(job, c.key.conversation_id, 1, false, NULL, NULL, 0, &d) == 0 && d.got == STORE_BEGUN, "again");
 	ok(d.key.run == 2 && d.key.turn == 1, "... as run 2");
 	ok(d.nearlier == 1 && d.history[d.nhistory].ncalls == 1 && d.nown == 1, "... with the calls of the first");
-	ok(store_retry(job, c.key.conversation_id, 1, false, NULL, NULL, &c) < 0, "not while it runs");
+	ok(store_retry(job, c.key.conversation_id, 1, false, NULL, NULL, 0, &c) < 0, "not while it runs");
 	failed(job, FAIL_TURN_NOT_RETRYABLE, "... turn_not_retryable");
-	ok(store_retry(job, d.key.conversation_id, 8, false, NULL, NULL, &c) < 0, "nor what is not there");
+	ok(store_retry(job, d.key.conversation_id, 8, false, NULL, NULL, 0, &c) < 0, "nor what is not there");
 	failed(job, FAIL_TURN_NOT_FOUND, "... turn_not_found");
 	ok(end(job, &d, "failed", NULL) == 0, "the end of the second run");
 }
@@ -377,7 +377,7 @@ walk_away(struct job *job)
 	ok(begin(job, NULL, "go", &b) == 0, "a turn");
 	say("restart");
 	loop_sleep(deadline_ms(300));
-	ok(store_step(job, &b.key, &m, &a) == 0, "a step waits for the database");
+	ok(store_step(job, &b.key, &m, &a, &(int64_t){ 0 }) == 0, "a step waits for the database");
 	b.nown = 2;
 	say("restart");
 	loop_sleep(deadline_ms(300));

@@ -49,7 +49,7 @@ sub failed {
 }
 
 our $BEGIN = 'SELECT * FROM parley.turn_begin(?::text, ?::uuid, ?::uuid, ?::boolean, ?::uuid, ?::text, ?::text,'
-    . ' ?::boolean, ?::text, ?::text, ?::text, ?::boolean, ?::text[], ?::int, ?::int, ?::int, ?::int, ?::int)';
+    . ' ?::boolean, ?::text, ?::text, ?::text, ?::boolean, ?::text[], ?::int, ?::int, ?::int, ?::int, ?::int, ?::int, ?::bigint, ?::bigint, ?::text)';
 
 # yes ('t' or 'f'), on_busy, key, hash, again and the limits as the function has them; what is left out is as the worker sends it.
 sub begin_bind {
@@ -57,7 +57,13 @@ sub begin_bind {
 	return ($user, $o{conversation}, $o{new} // uuid(), $o{create} ? 't' : 'f', $o{message} // uuid(), $content, $o{zone},
 	    $o{yes}, $o{on_busy} // 'queue', $o{key}, $o{hash}, $o{again} ? 't' : 'f',
 	    $o{holds} // [], $o{messages} // 50, $o{tokens} // 24000, $o{deadline} // 100000,
-	    $o{max_turns} // 256, $o{max_queued} // 128);
+	    $o{max_turns} // 256, $o{max_queued} // 128, _limits(%o));
+}
+
+# per_minute, per_day, call_tokens and trace, as turn_begin and turn_retry have them.
+sub _limits {
+	my (%o) = @_;
+	return ($o{per_minute} // 0, $o{per_day} // 0, $o{call_tokens} // 0, $o{trace});
 }
 
 sub begin {
@@ -88,9 +94,9 @@ sub load {
 sub retry {
 	my ($self, $turn, %o) = @_;
 	return _turn($turn->{user}, $self->rows('SELECT * FROM parley.turn_retry(?::text, ?::uuid, ?::int, ?::boolean, ?::text, ?::text,'
-	    . ' ?::text[], ?::int, ?::int, ?::int, ?::int)', @$turn{qw(user conversation_id turn)},
+	    . ' ?::text[], ?::int, ?::int, ?::int, ?::int, ?::int, ?::bigint, ?::bigint, ?::text)', @$turn{qw(user conversation_id turn)},
 	    $o{supersede} ? 't' : 'f', $o{key} // ' ' . uuid(),
-	    $o{hash} // '', [], 50, 24000, $o{deadline} // 100000, $o{max_turns} // 256));
+	    $o{hash} // '', [], 50, 24000, $o{deadline} // 100000, $o{max_turns} // 256, _limits(%o)));
 }
 
 sub release {
@@ -134,12 +140,14 @@ sub step {
 		broken => undef, confirm => $o{confirm} ? JSON::XS::true : JSON::XS::false,
 	} } 0 .. $#$calls;
 	my $idx = $o{idx} // $turn->{next};
-	my $at = $self->one('SELECT parley.turn_step(?::text, ?::uuid, ?::int, ?::int, ?::bigint, ?::int, ?::uuid,'
-	    . ' ?::text, ?::json, ?::text, ?::text, ?::bigint, ?::bigint, ?::json)', key($turn), $idx,
-	    $o{id} // uuid(), $o{content} // '', '{"role":"assistant"}', 'http://m model', 'model', 10, 5,
-	    $JSON->encode(\@calls));
+	my $row = $self->rows('SELECT * FROM parley.turn_step(?::text, ?::uuid, ?::int, ?::int, ?::bigint, ?::int, ?::uuid,'
+	    . ' ?::text, ?::json, ?::text, ?::text, ?::bigint, ?::bigint, ?::json, ?::boolean, ?::bigint, ?::bigint)',
+	    key($turn), $idx, $o{id} // uuid(), $o{content} // '', '{"role":"assistant"}', 'http://m model', 'model',
+	    $o{input} // 10, $o{output} // 5, $JSON->encode(\@calls), $o{estimated} ? 't' : 'f', $o{per_day} // 0,
+	    $o{next_tokens} // 0)->[0];
 	$turn->{next} = $idx + 1;
-	return $at;
+	$turn->{budget_ms} = $row->{budget_ms};
+	return $row->{created_at};
 }
 
 sub run {
@@ -177,10 +185,10 @@ sub end_row {
 	my ($self, $turn, $state, $content, %o) = @_;
 	return $self->rows('SELECT * FROM parley.turn_end(?::text, ?::uuid, ?::int, ?::int, ?::bigint, ?::text, ?::text, ?::text,'
 	    . ' ?::int, ?::uuid, ?::text, ?::json, ?::text, ?::boolean, ?::text, ?::bigint, ?::bigint, ?::json,'
-	    . ' ?::boolean, ?::int)',
+	    . ' ?::boolean, ?::int, ?::boolean)',
 	    key($turn), $state, $o{error_code}, $o{sentence}, $turn->{next}, defined $content ? $o{id} // uuid() : undef,
-	    $content, '{"role":"assistant"}', 'http://m model', $o{interrupted} ? 't' : 'f', 'model', 20, 10, '{}',
-	    $o{next} // 1 ? 't' : 'f', 100000)->[0];
+	    $content, '{"role":"assistant"}', 'http://m model', $o{interrupted} ? 't' : 'f', 'model', $o{input} // 20, $o{output} // 10,
+	    '{}', $o{next} // 1 ? 't' : 'f', 100000, $o{estimated} ? 't' : 'f')->[0];
 }
 
 # A whole turn without tools.

@@ -153,7 +153,7 @@ sub _tool {
 	my $json = JSON::XS->new->canonical;
 	my ($conversation, $turn) = $db->selectrow_array(
 	    q{SELECT conversation_id, turn FROM parley.turn_begin('bench-1', NULL, gen_random_uuid(), false,
-	        gen_random_uuid(), 'bench', NULL, NULL, 'queue', NULL, NULL, false, '{}', 50, 24000, 100000, 256, 128)});
+	        gen_random_uuid(), 'bench', NULL, NULL, 'queue', NULL, NULL, false, '{}', 50, 24000, 100000, 256, 128, 0, 0, 0, NULL)});
 	my @key = ('bench-1', $conversation, $turn);
 	my @calls = map { {
 		id => sprintf('00000000-0000-4000-a000-%012d', $_), call_id => "c$_", tool_name => $name,
@@ -161,7 +161,8 @@ sub _tool {
 	} } 0 .. $#$args;
 	my @ms;
 
-	$db->do(q{SELECT parley.turn_step(?, ?, ?, 1, 1, 1, gen_random_uuid(), '', '{}', NULL, NULL, 0, 0, ?)}, undef, @key, $json->encode(\@calls));
+	$db->do(q{SELECT parley.turn_step(?, ?, ?, 1, 1, 1, gen_random_uuid(), '', '{}', NULL, NULL, 0, 0, ?, false, 0, 0)}, undef, @key,
+	    $json->encode(\@calls));
 	for my $i (0 .. $#calls) {
 		my $at = time;
 		my (undef, $is_error) = $db->selectrow_array(
@@ -169,7 +170,8 @@ sub _tool {
 		push @ms, 1000 * (time - $at);
 		die "$name failed: " . $json->encode($args->[$i]) if $is_error;
 	}
-	$db->do(q{SELECT parley.turn_end(?, ?, ?, 1, 1, 'cancelled', NULL, NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, 0, 0, '{}', true, 100000)}, undef, @key);
+	$db->do(q{SELECT parley.turn_end(?, ?, ?, 1, 1, 'cancelled', NULL, NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, 0, 0, '{}', true, 100000, false)},
+	    undef, @key);
 	return @ms;
 }
 
