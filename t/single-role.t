@@ -63,6 +63,9 @@ subtest 'migrate' => sub {
 	($rc, $out) = migrate($pg->url, $schema, '--single-role');
 	is $rc, 1, 'a database with five roles';
 	like $out, qr/made with five roles/, '... stays so';
+	($rc, $out) = migrate($pg->url('postgres', 'other'), $schema, '--single-role');
+	is $rc, 1, 'a superuser';
+	like $out, qr/^row level security does not bind postgres/, '... is no single role';
 };
 
 sub as_role { return $pg->dbh($ROLE, $_[0] // "'$DB'") }

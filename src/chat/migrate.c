@@ -257,17 +257,21 @@ static enum outcome
 way_look(struct migration *m)
 {
 	PGresult	*res;
-	enum outcome	 outcome;
+	enum outcome	 outcome = FAILED;
 
 	res = sql(m->pg, "SELECT count(*) > 0, coalesce(bool_or(m.name = '" SINGLE "'), false),"
 	    "    (SELECT n.nspowner::regrole FROM pg_catalog.pg_namespace n WHERE n.nspname = 'parley'),"
-	    "    quote_ident(current_user) FROM parley.migrations m");
+	    "    quote_ident(current_user), (SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles r"
+	    "    WHERE r.rolname = current_user) FROM parley.migrations m");
 	if (PQresultStatus(res) != PGRES_TUPLES_OK)
 		return sql_outcome(m, "parley.migrations", res);
 	free(m->role);
 	if ((m->role = strdup(PQgetvalue(res, 0, 3))) == NULL)
 		abort();
-	outcome = way_choose(m, *PQgetvalue(res, 0, 0) == 't', *PQgetvalue(res, 0, 1) == 't', PQgetvalue(res, 0, 2));
+	if (m->single && *PQgetvalue(res, 0, 4) == 't')
+		fprintf(m->out, "row level security does not bind %s, so as a single role it would keep no users apart\n", m->role);
+	else
+		outcome = way_choose(m, *PQgetvalue(res, 0, 0) == 't', *PQgetvalue(res, 0, 1) == 't', PQgetvalue(res, 0, 2));
 	PQclear(res);
 	return outcome;
 }

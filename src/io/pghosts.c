@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 
@@ -31,6 +32,7 @@ struct params {
 	int		 n;
 };
 
+static void	 home_check(void);
 static PQconninfoOption *options_read(const char *);
 static const char *option(const char *);
 static bool	 option_is_split(const char *);
@@ -45,6 +47,7 @@ pghosts_start(const char *url)
 	const char	*host, *addr, *port;
 	int		 n;
 
+	home_check();
 	if ((list.options = options_read(url)) == NULL)
 		return -1;
 	host = option("host");
@@ -104,6 +107,19 @@ pghosts_connect(int host, int64_t patience)
 	/* A start-up parameter that PgBouncer knows; "options" it would refuse. */
 	param_add(&p, "client_encoding", "UTF8");
 	return PQconnectStartParams(p.keys, p.values, 0);
+}
+
+/*
+ * Who started us as another user may have left us his home (spawn-fcgi does).  libpq looks for a client's certificate
+ * there, and what it may not even look for is an error to it; without HOME it asks for our own.
+ */
+static void
+home_check(void)
+{
+	const char	*home = getenv("HOME");
+
+	if (home != NULL && access(home, X_OK) != 0)
+		(void)unsetenv("HOME");
 }
 
 /* What the string says; where it says nothing of the hosts, what the environment says of them. */
