@@ -50,9 +50,11 @@ static int	 migrate_all(struct migration *);
 static enum outcome migrate_try(struct migration *);
 static enum outcome ledger_lock(const struct migration *);
 static enum outcome way_look(struct migration *);
-static enum outcome way_choose(struct migration *, bool made, bool single, const char *owner);
+static enum outcome way_choose(struct migration *, const PGresult *);
 static enum outcome ledger_look(const struct migration *, struct file *);
 static enum outcome file_apply(const struct migration *, const struct file *);
+static enum outcome settings_mend(const struct migration *);
+static enum outcome text_send(const struct migration *, const char *, const char *);
 static enum outcome file_send(const struct migration *, const struct file *);
 static enum outcome sql_outcome(const struct migration *, const char *, PGresult *);
 static bool	 error_passes(const PGresult *);
@@ -219,6 +221,8 @@ migrate_try(struct migration *m)
 			outcome = file_apply(m, &m->files[i]);
 	}
 	if (outcome == DONE)
+		outcome = settings_mend(m);
+	if (outcome == DONE)
 		return sql_outcome(m, "COMMIT", sql(m->pg, "COMMIT"));
 	PQclear(sql(m->pg, "ROLLBACK"));
 	return outcome;
@@ -257,7 +261,7 @@ static enum outcome
 way_look(struct migration *m)
 {
 	PGresult	*res;
-	enum outcome	 outcome = FAILED;
+	enum outcome	 outcome;
 
 	res = sql(m->pg, "SELECT count(*) > 0, coalesce(bool_or(m.name = '" SINGLE "'), false),"
 	    "    (SELECT n.nspowner::regrole FROM pg_catalog.pg_namespace n WHERE n.nspname = 'parley'),"
@@ -268,29 +272,34 @@ way_look(struct migration *m)
 	free(m->role);
 	if ((m->role = strdup(PQgetvalue(res, 0, 3))) == NULL)
 		abort();
-	if (m->single && *PQgetvalue(res, 0, 4) == 't')
-		fprintf(m->out, "row level security does not bind %s, so as a single role it would keep no users apart\n", m->role);
-	else
-		outcome = way_choose(m, *PQgetvalue(res, 0, 0) == 't', *PQgetvalue(res, 0, 1) == 't', PQgetvalue(res, 0, 2));
+	outcome = way_choose(m, res);
 	PQclear(res);
 	return outcome;
 }
 
 static enum outcome
-way_choose(struct migration *m, bool made, bool single, const char *owner)
+way_choose(struct migration *m, const PGresult *res)
 {
-	if (made && !single && m->single) {
-		fprintf(m->out, "this database was made with five roles: --single-role is for a new one\n");
-		return FAILED;
-	}
+	bool		 made = *PQgetvalue(res, 0, 0) == 't', single = *PQgetvalue(res, 0, 1) == 't';
+	const char	*owner = PQgetvalue(res, 0, 2);
+
 	if (single && strcmp(owner, m->role) != 0) {
 		fprintf(m->out, "this database was made with a single role: run this as %s, not as %s\n", owner, m->role);
 		return FAILED;
 	}
-	if (!single && m->single)
-		return sql_outcome(m, SINGLE, sql(m->pg, "INSERT INTO parley.migrations (name, sha256) VALUES ('" SINGLE "', '')"));
-	m->single = single;
-	return DONE;
+	if (single || !m->single) {
+		m->single = single;
+		return DONE;
+	}
+	if (made) {
+		fprintf(m->out, "this database was made with five roles: --single-role is for a new one\n");
+		return FAILED;
+	}
+	if (*PQgetvalue(res, 0, 4) == 't') {
+		fprintf(m->out, "row level security does not bind %s: as a single role it would keep no users apart\n", m->role);
+		return FAILED;
+	}
+	return sql_outcome(m, SINGLE, sql(m->pg, "INSERT INTO parley.migrations (name, sha256) VALUES ('" SINGLE "', '')"));
 }
 
 static enum outcome
@@ -324,20 +333,53 @@ file_apply(const struct migration *m, const struct file *file)
 	    file->name, file->sha256));
 }
 
+/*
+ * What 001-core.sql sets on the role is not in the database but beside it: one that was restored under another name, or
+ * without --create, has lost it.  What somebody has set otherwise stays.
+ */
+static enum outcome
+settings_mend(const struct migration *m)
+{
+	return text_send(m, "settings of the role",
+	    "DO $$ DECLARE v record; BEGIN"
+	    "	IF to_regclass('parley.turns') IS NOT NULL AND NOT EXISTS ("
+	    "	    SELECT FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase"
+	    "	    JOIN pg_catalog.pg_roles r ON r.oid = s.setrole"
+	    "	    WHERE d.datname = current_database() AND r.rolname = 'parley_worker') THEN"
+	    "		FOR v IN SELECT * FROM (VALUES ('statement_timeout', '10s'), ('enable_seqscan', 'off'),"
+	    "		    ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off')) s (name, value) LOOP"
+	    "			EXECUTE format('ALTER ROLE parley_worker IN DATABASE %I SET %I = %L',"
+	    "			    current_database(), v.name, v.value);"
+	    "		END LOOP;"
+	    "	END IF;"
+	    "END $$");
+}
+
 static enum outcome
 file_send(const struct migration *m, const struct file *file)
+{
+	enum outcome	 outcome;
+
+	if (!m->single)
+		return text_send(m, file->name, buf_text(&file->text));
+	if ((outcome = sql_outcome(m, SINGLE, single_begin(m->pg))) != DONE)
+		return outcome;
+	if ((outcome = text_send(m, file->name, buf_text(&file->text))) != DONE)
+		return outcome;
+	return sql_outcome(m, SINGLE, single_guard(m->pg));
+}
+
+static enum outcome
+text_send(const struct migration *m, const char *name, const char *plain)
 {
 	struct buf	 text = { 0 };
 	enum outcome	 outcome;
 
-	if (!m->single)
-		return sql_outcome(m, file->name, sql(m->pg, buf_text(&file->text)));
-	if ((outcome = sql_outcome(m, SINGLE, single_begin(m->pg))) != DONE)
-		return outcome;
-	single_text(&text, buf_text(&file->text), m->role);
-	outcome = sql_outcome(m, file->name, sql(m->pg, buf_text(&text)));
+	if (m->single)
+		single_text(&text, plain, m->role);
+	outcome = sql_outcome(m, name, sql(m->pg, m->single ? buf_text(&text) : plain));
 	buf_free(&text);
-	return outcome == DONE ? sql_outcome(m, SINGLE, single_guard(m->pg)) : outcome;
+	return outcome;
 }
 
 /* Says what went wrong, with the name of what was being done; takes the result. */

@@ -7,6 +7,9 @@
  * the only role there is, so it counts only within the SECURITY DEFINER functions of the schema parley, which are
  * those that cross users: their search_path gets an end (pg_parley) that the policy asks for.
  *
+ * A backup needs all rows, and no role that row level security does not bind is there to make it: each table gets a policy
+ * that lets a session read it that has said parley.backup = on, which nothing of ours does.
+ *
  * What a file must keep to: CREATE and GRANT of a role come after the question whether it is there,
  * or given (as in 001-core.sql); a role's name stands bare, or alone between quotes.
  *
