@@ -49,7 +49,8 @@ sub add {
 
 sub slurp { my ($file) = @_; open my $f, '<', $file or die "$file: $!"; local $/; return scalar <$f> }
 
-my @names = map { s{.*/}{}r } sort glob "$schema/*.sql";
+# All but what is for those who run Citus.
+my @names = grep { $_ ne 'citus.sql' } map { s{.*/}{}r } sort glob "$schema/*.sql";
 my @numbered = grep { /^\d/ } @names;
 my @named = grep { !/^\d/ } @names;
 my ($rc, $out) = migrate($pg->url);

@@ -200,7 +200,7 @@ sub migrate {
 		return $out;
 	}
 	my $url = $self->url('postgres', $db);
-	my $files = join ' ', map { "-f '$_'" } sort glob "$self->{schema}/*.sql";
+	my $files = join ' ', map { "-f '$_'" } grep { !m{/citus\.sql$} } sort glob "$self->{schema}/*.sql";
 	my $out = `'$self->{bin}/psql' -Xq1 -v ON_ERROR_STOP=1 -d '$url' $files 2>&1 >/dev/null`;
 	die "$self->{schema}: $out" if $?;
 	return '';
