@@ -82,6 +82,10 @@ subtest 'what is there' => sub {
 	    WHERE policyname NOT IN ('own_rows', 'backup_reads') AND (coalesce(qual, 'search_path pg_parley') !~ 'search_path.*pg_parley'
 	       OR coalesce(with_check, 'search_path pg_parley') !~ 'search_path.*pg_parley')}), [],
 	    'what was for one role alone is so for the functions that cross users';
+	is_deeply $super->selectcol_arrayref(q{SELECT oid::regprocedure FROM pg_proc WHERE 'search_path=pg_catalog, pg_temp, pg_parley' = ANY (proconfig)
+	    ORDER BY 1::text}), $pg->dbh->selectcol_arrayref(q{SELECT oid::regprocedure FROM pg_proc
+	    WHERE proowner IN ('parley_pulse'::regrole, 'parley_ops'::regrole) ORDER BY 1::text}),
+	    '... and those are the ones that belong to such roles where there are five';
 	is_deeply $super->selectcol_arrayref(q{SELECT proname FROM pg_proc WHERE prosecdef AND proowner = 'postgres'::regrole
 	    AND pronamespace = 'parley'::regnamespace}), [], 'the functions are its own';
 	is value($super, q{SELECT count(*) FROM pg_shdepend WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -234,6 +238,8 @@ CREATE POLICY ops_all ON parley.more TO parley_ops, parley_pulse USING (true OR 
 GRANT SELECT, INSERT ON parley.more TO parley_worker, parley_ops;
 REVOKE INSERT ON parley.more FROM parley_ops, parley_worker;
 DO $$ BEGIN EXECUTE format('GRANT INSERT ON parley.%I TO parley_ops', 'more'); END $$;
+CREATE FUNCTION parley.more_own(p_user text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS $f$ BEGIN PERFORM set_config('parley.user_id', p_user, true); RETURN (SELECT count(*) FROM parley.more); END $f$;
 CREATE FUNCTION parley.more_count() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'SELECT count(*) FROM parley.more';
 RESET ROLE;
@@ -254,6 +260,7 @@ SQL
 	$o->do(qq{SET parley.user_id = '$_'}), $o->do(qq{INSERT INTO parley.more VALUES ('$_', 1)}) for qw(ann bob);
 	is value($o, 'SELECT count(*) FROM parley.more'), 1, 'a policy for one role opens nothing';
 	is value($o, 'SELECT parley.more_count()'), 2, '... but to the functions it is for';
+	is value($o, q{SELECT parley.more_own('ann')}), 1, '... and no others, whoever they run as';
 	$o->do(q{SET parley.user_id = ''});
 	is value($o, 'SELECT count(*) FROM parley.more'), 0, '... and only as long as they run';
 	is value($o, 'SELECT count(*) FROM parley.turns_expired(0, 10, true)'), 0, 'the functions of the present release work';

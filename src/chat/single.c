@@ -8,12 +8,16 @@
 #include "base/buf.h"
 
 #define PREFIX	"parley_"
+/* The end of the search_path of functions that cross users.  No schema of this name can be made. */
+#define MARK	"pg_parley"
 
 /* The word before a role's name says what may stand in its place. */
 enum place { PLAIN, AFTER_ROLE, AFTER_FROM, AFTER_GRANT };
 
 static size_t	 role_length(const char *, const char *);
 static enum place place_of(const char *, const char *);
+static const char *crossing(const char *, const char *, size_t);
+static const char *word_before(const char *, const char **);
 static bool	 word_is(const char *, const char *, const char *);
 static bool	 is_word(char);
 
@@ -26,10 +30,17 @@ single_text(struct buf *out, const char *text, const char *role)
 	enum place		 place = PLAIN;
 
 	for (const char *p = strstr(text, PREFIX); p != NULL; p = strstr(p, PREFIX)) {
-		size_t	 n = role_length(text, p), quotes = 0;
+		size_t		 n = role_length(text, p), quotes = 0;
+		const char	*owner;
 
 		if (n == 0) {
 			p += strlen(PREFIX);
+			continue;
+		}
+		if ((owner = crossing(text, p, n)) != NULL) {
+			buf_add(out, from, (size_t)(owner - from));
+			buf_str(out, "SET search_path = pg_catalog, pg_temp, " MARK);
+			p = from = p + n;
 			continue;
 		}
 		/* 'parley_tool', or within a string ''parley_tool'': a value. */
@@ -63,28 +74,54 @@ role_length(const char *text, const char *p)
 	return 0;
 }
 
+/* ALTER FUNCTION … OWNER TO one of those who see the rows of all: where OWNER stands. */
+static const char *
+crossing(const char *text, const char *p, size_t n)
+{
+	const char	*to, *owner, *line = p;
+
+	if (strncmp(p, PREFIX "pulse", n) != 0 && strncmp(p, PREFIX "ops", n) != 0)
+		return NULL;
+	to = word_before(text, &p);
+	if (!word_is(to, p, "TO"))
+		return NULL;
+	p = to;
+	owner = word_before(text, &p);
+	if (!word_is(owner, p, "OWNER"))
+		return NULL;
+	while (line > text && line[-1] != '\n')
+		line--;
+	return strncmp(line, "ALTER FUNCTION ", 15) == 0 ? owner : NULL;
+}
+
 static enum place
 place_of(const char *text, const char *p)
 {
-	const char	*end = p;
-	const char	*begin;
+	const char	*begin = word_before(text, &p);
 
-	while (end > text && isspace((unsigned char)end[-1]))
-		end--;
-	for (begin = end; begin > text && is_word(begin[-1]); begin--)
-		;
-	if (word_is(begin, end, "FROM"))
+	if (word_is(begin, p, "FROM"))
 		return AFTER_FROM;
-	if (word_is(begin, end, "GRANT"))
+	if (word_is(begin, p, "GRANT"))
 		return AFTER_GRANT;
-	if (!word_is(begin, end, "ROLE"))
+	if (!word_is(begin, p, "ROLE"))
 		return PLAIN;
 	/* SET ROLE, SET LOCAL ROLE; but not ALTER ROLE, nor FOR ROLE. */
-	for (end = begin; end > text && isspace((unsigned char)end[-1]); end--)
+	p = begin;
+	begin = word_before(text, &p);
+	return word_is(begin, p, "SET") || word_is(begin, p, "LOCAL") ? AFTER_ROLE : PLAIN;
+}
+
+/* Where the word before begins; *end is moved to where it ends. */
+static const char *
+word_before(const char *text, const char **end)
+{
+	const char	*begin;
+
+	while (*end > text && isspace((unsigned char)(*end)[-1]))
+		(*end)--;
+	for (begin = *end; begin > text && is_word(begin[-1]); begin--)
 		;
-	for (begin = end; begin > text && is_word(begin[-1]); begin--)
-		;
-	return word_is(begin, end, "SET") || word_is(begin, end, "LOCAL") ? AFTER_ROLE : PLAIN;
+	return begin;
 }
 
 static bool
@@ -116,13 +153,12 @@ single_guard(PGconn *pg)
 {
 	/*
 	 * A setting of our own would say it more plainly than a place in search_path, but only a superuser may give
-	 * a function one that the server does not know.  A schema of this name cannot be made.
+	 * a function one that the server does not know.
 	 * A policy for the rows of parley.user_id gives nobody more than own_rows does.
 	 */
 	return PQexec(pg,
 	    "DO $$ DECLARE v record;"
-	    "	v_mark text := 'pg_parley';"
-	    "	v_gate text := format('(current_setting(''search_path'') LIKE %L) AND ', '%' || v_mark);"
+	    "	v_gate text := '(current_setting(''search_path'') LIKE ''%" MARK "'') AND ';"
 	    "	v_own text := '(user_id = NULLIF(current_setting(''parley.user_id''::text, true), ''''::text))';"
 	    "BEGIN"
 	    "	FOR v IN SELECT p.polname, p.polrelid::regclass AS rel,"
@@ -140,14 +176,6 @@ single_guard(PGconn *pg)
 	    "	        SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'backup_reads') LOOP"
 	    "		EXECUTE format('CREATE POLICY backup_reads ON %s FOR SELECT USING (%s)', v.rel,"
 	    "		    'current_setting(''parley.backup'', true) = ''on''');"
-	    "	END LOOP;"
-	    "	FOR v IN SELECT p.oid::regprocedure AS name, coalesce((SELECT substr(c, 13) FROM unnest(p.proconfig) c"
-	    "	            WHERE c LIKE 'search_path=%'), 'pg_catalog, pg_temp') AS path"
-	    "	    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-	    "	    WHERE n.nspname = 'parley' AND p.prosecdef LOOP"
-	    "		IF v.path NOT LIKE '%' || v_mark THEN"
-	    "			EXECUTE format('ALTER FUNCTION %s SET search_path = %s, %I', v.name, v.path, v_mark);"
-	    "		END IF;"
 	    "	END LOOP;"
 	    "END $$");
 }
