@@ -271,20 +271,6 @@ check_role(PGconn *pg)
 		good("database: %s is neither superuser nor owner", PQuser(pg));
 }
 
-/* Set on the role in the database: a restore may have lost it. */
-static void
-check_settings(PGconn *pg)
-{
-	char	 value[256];
-
-	if (ask(pg, "SHOW statement_timeout", value) == NULL)
-		return;
-	if (strcmp(value, "0") == 0)
-		bad("database: the role %s has no statement_timeout here, as after a restore: run `parleyctl migrate`", PQuser(pg));
-	else
-		good("database: no statement takes longer than %s", value);
-}
-
 static void
 check_isolation(PGconn *pg)
 {
@@ -387,7 +373,6 @@ check_database(const struct conf *conf, const char *schema_dir)
 	else {
 		good("database: PostgreSQL %d.%d answers", PQserverVersion(pg) / 10000, PQserverVersion(pg) % 10000);
 		check_role(pg);
-		check_settings(pg);
 		check_isolation(pg);
 		check_tools(pg);
 		check_schema(pg, schema_dir);

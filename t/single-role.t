@@ -195,6 +195,20 @@ subtest 'functions that cross users' => sub {
 	ok wait_for(sub { !value($super, q{SELECT count(*) FROM parley.turns WHERE state = 'running'}) }, 20), 'the workers end them';
 };
 
+subtest 'the work of operators' => sub {
+	plan skip_all => 'parleyctl has no such command' unless (ctl($url, '--help'))[1] =~ /^  stats/m;
+	my ($rc, $out) = ctl($url, 'stats', '--json');
+	is $rc, 0, 'stats' or diag $out;
+	like $out, qr/"\Q$_\E"/, "... of $_" for qw(ann bob);
+	($rc, $out) = ctl($url, 'user', 'export', 'bob');
+	is $rc, 0, 'export' or diag $out;
+	like $out, qr/secret of bob/, '... of all there is';
+	unlike $out, qr/secret of ann|Milk/, '... of one user';
+	($rc, $out) = ctl($url, 'prune', '--older-than', '1d', '--dry-run');
+	is $rc, 0, 'prune' or diag $out;
+	is value(as_role(), 'SELECT count(*) FROM parley.turns'), 0, 'and nothing is open afterwards';
+};
+
 subtest 'tools that forget their conditions' => sub {
 	my $r = $t->chat('bob', 'script:sly');
 	my @calls = @{$r->{json}{tool_calls}};
