@@ -33,13 +33,19 @@ static int	 cmd_migrate(int, char **);
 static int	 cmd_token(int, char **);
 static int	 cmd_tools(int, char **);
 static int	 cmd_check(int, char **);
+static int	 cmd_stats(int, char **);
+static int	 cmd_user(int, char **);
+static int	 cmd_prune(int, char **);
 static int	 cmd_conf(int, char **);
 
 static const struct command commands[] = {
 	{ "migrate", "[--schema DIR] [--single-role]", "bring the database up to date (as database.owner_url)", cmd_migrate },
 	{ "token", "[--ttl SECONDS] USER", "print a token for a user, signed with auth.secret (a day)", cmd_token },
 	{ "tools", "[call NAME [JSON] --user USER] [--token-file FILE]", "list the model's tools, or try one", cmd_tools },
-	{ "check", "[--schema DIR]", "say what is wrong with configuration, keys, database and model", cmd_check },
+	{ "check", "[--schema DIR] [--no-model]", "say what is wrong with configuration, keys, database and model", cmd_check },
+	{ "stats", "[--since 24h] [--json]", "how it goes, and what it has cost, by day and user", cmd_stats },
+	{ "user", "export USER | erase [--yes] USER", "all that there is of a user: print it as JSON, or delete it", cmd_user },
+	{ "prune", "--older-than 365d [--dry-run]", "delete conversations without activity for so long", cmd_prune },
 	{ "conf", "", "print every key of the configuration: key, type, default, environment", cmd_conf },
 };
 
@@ -106,7 +112,7 @@ schema_default(void)
 	return SCHEMA_DIR;
 }
 
-/* The options of migrate and, but for single (NULL), check; -1: something else was there. */
+/* The options of migrate; -1: something else was there. */
 static int
 schema_options(int argc, char **argv, const char **dir, bool *single)
 {
@@ -122,7 +128,7 @@ schema_options(int argc, char **argv, const char **dir, bool *single)
 	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
 		if (c == 's')
 			*dir = optarg;
-		else if (c == '1' && single != NULL)
+		else if (c == '1')
 			*single = true;
 		else
 			return -1;
@@ -208,17 +214,52 @@ cmd_tools(int argc, char **argv)
 }
 
 static int
+cmd_stats(int argc, char **argv)
+{
+	int	 status = ctl_stats(argc, argv, conf_read);
+
+	return status < 0 ? misused(command_find("stats")) : status;
+}
+
+static int
+cmd_user(int argc, char **argv)
+{
+	int	 status = ctl_user(argc, argv, conf_read);
+
+	return status < 0 ? misused(command_find("user")) : status;
+}
+
+static int
+cmd_prune(int argc, char **argv)
+{
+	int	 status = ctl_prune(argc, argv, conf_read);
+
+	return status < 0 ? misused(command_find("prune")) : status;
+}
+
+static int
 cmd_check(int argc, char **argv)
 {
-	struct buf		 why = { 0 };
-	const struct conf	*conf;
-	const char		*dir;
-	int			 failed;
+	static const struct option	 options[] = { { "schema", required_argument, NULL, 's' }, { "no-model", no_argument, NULL, 'm' },
+					     { 0 } };
+	struct ctl_check		 how = { .schema_dir = schema_default(), .ask_model = true };
+	struct buf			 why = { 0 };
+	const struct conf		*conf;
+	int				 c, failed;
 
-	if (schema_options(argc, argv, &dir, NULL) < 0)
+	optind = 0;
+	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		if (c == 's')
+			how.schema_dir = optarg;
+		else if (c == 'm')
+			how.ask_model = false;
+		else
+			return misused(command_find("check"));
+	}
+	if (optind != argc)
 		return misused(command_find("check"));
 	conf = conf_load(conf_path, &why);
-	failed = ctl_check(conf, buf_text(&why), dir);
+	failed = ctl_check(conf, buf_text(&why), &how);
 	buf_free(&why);
 	return failed > 0 ? 1 : 0;
 }

@@ -21,6 +21,7 @@ int	 turn_cancel_post(struct request *);
 int	 turn_retry_post(struct request *);
 int	 chatkit_post(struct request *);
 int	 health_get(struct request *);
+int	 metrics_get(struct request *);
 int	 mcp_post(struct request *);
 
 #endif

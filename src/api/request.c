@@ -245,10 +245,16 @@ request_send(struct request *r, int status, struct buf *head, const char *body)
 void
 request_reply(struct request *r, int status, const char *json)
 {
+	request_reply_text(r, status, json != NULL ? "application/json" : NULL, json);
+}
+
+void
+request_reply_text(struct request *r, int status, const char *type, const char *text)
+{
 	struct buf	*head = buf_new(r->job.arena);
 
-	request_head(r, status, json != NULL ? "application/json" : NULL, head);
-	request_send(r, status, head, json);
+	request_head(r, status, type, head);
+	request_send(r, status, head, text);
 }
 
 void

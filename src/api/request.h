@@ -63,6 +63,8 @@ int	 request_text(struct request *, const char *field, int64_t max, const char *
 
 /* yields.  json NULL: no body. */
 void	 request_reply(struct request *, int status, const char *json);
+/* The same with text of another media type. */
+void	 request_reply_text(struct request *, int status, const char *type, const char *text);
 /* yields.  Answers with the job's failure; a client that has gone is no matter. */
 void	 request_fail(struct request *);
 

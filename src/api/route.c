@@ -22,12 +22,13 @@ static const struct route routes[] = {
 	{ "POST",   "/api/conversations/{id}/turns/{n}/cancel",	turn_cancel_post,	false, BODY_NONE },
 	{ "POST",   "/api/conversations/{id}/turns/{n}/retry",	turn_retry_post,	false, BODY_OPTIONAL },
 	{ "GET",    "/api/health",				health_get,		true,  BODY_NONE },
+	{ "GET",    "/api/metrics",				metrics_get,		true,  BODY_NONE },
 	{ "POST",   "/mcp",					mcp_post,		false, BODY_NONE },
 };
 
 #define NROUTES	(sizeof routes / sizeof *routes)
 
-/* A pool may serve one of the two alone, and no ChatKit; that it is well it says in any case. */
+/* A pool may serve one of the two alone, and no ChatKit; that it is well, and how it goes, it says in any case. */
 static bool
 route_served(const struct route *route, const struct conf *conf)
 {
@@ -35,7 +36,7 @@ route_served(const struct route *route, const struct conf *conf)
 
 	if (route->handler == chatkit_post && !conf->chatkit_enabled)
 		return false;
-	if (strcmp(conf->api_serve, "all") == 0 || route->handler == health_get)
+	if (strcmp(conf->api_serve, "all") == 0 || route->handler == health_get || route->handler == metrics_get)
 		return true;
 	return mcp == (strcmp(conf->api_serve, "mcp") == 0);
 }

@@ -4,6 +4,8 @@
 #include <strings.h>
 #include <time.h>
 
+#include <openssl/crypto.h>
+
 #include "auth/base64url.h"
 #include "auth/claims.h"
 #include "auth/jwks.h"
@@ -11,6 +13,7 @@
 #include "base/arena.h"
 #include "base/conf.h"
 #include "base/log.h"
+#include "base/sha256.h"
 #include "io/json.h"
 #include "run/job.h"
 
@@ -247,6 +250,21 @@ token_check(struct job *job, const char *authorization)
 	if (r == 0)
 		token_keep(job, text);
 	return r;
+}
+
+/* What is compared are hashes: of one length, and nothing that could be guessed at byte by byte. */
+int
+token_check_own(struct job *job, const char *authorization, const char *own)
+{
+	const char	*text = bearer_text(authorization);
+	char		 given[SHA256_TEXT], right[SHA256_TEXT];
+
+	if (text == NULL)
+		return job_fail(job, FAIL_MISSING_TOKEN, NULL);
+	if (!sha256_hex(text, strlen(text), given) || !sha256_hex(own, strlen(own), right) ||
+	    CRYPTO_memcmp(given, right, sizeof right) != 0)
+		return refuse(job, "it is not the one that is configured");
+	return 0;
 }
 
 /* Only where a server of tools is to be asked with it. */

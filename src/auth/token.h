@@ -27,6 +27,12 @@ struct job;
  */
 int	 token_check(struct job *, const char *authorization);
 
+/*
+ * For a door that has a token of its own, any text: is that what the header brings?  Told in a time that does not depend on
+ * how much of it is right.  -1: missing_token or invalid_token.
+ */
+int	 token_check_own(struct job *, const char *authorization, const char *own);
+
 /* Is the algorithm one that auth.algorithms lists or, without that list, one that there are keys for? */
 bool	 token_alg_allowed(const struct conf *, const char *alg);
 

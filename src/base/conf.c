@@ -198,7 +198,7 @@ model_inherit(struct conf_load *l, struct conf_model *m, const struct conf_model
 
 	*m = *first;
 	m->name = name;
-	m->key = m->headers = NULL;
+	m->key = m->headers = m->price_input = m->price_output = NULL;
 	for (int i = 0; i < conf_table_size; i++)
 		if (conf_table[i].model)
 			conf_key_load(l, &conf_table[i], m, name);
@@ -312,6 +312,8 @@ sense_check(struct conf_load *l)
 		    "make one with: openssl rand -base64 48", SECRET_MIN);
 	if (c->database_owner_url == NULL)
 		c->database_owner_url = c->database_url;
+	if (c->database_ops_url == NULL)
+		c->database_ops_url = c->database_owner_url;
 	if (c->agent_instructions == NULL) {
 		const struct conf_key	*k = conf_key_find("agent", "instructions_file");
 		static const char	 installed[] = PARLEY_DATADIR "/instructions.txt";

@@ -33,6 +33,8 @@ struct conf_model {
 	const char	*max_tokens_field;	/* "max_tokens" or "max_completion_tokens" */
 	const char	*headers;	/* "Name: value" separated by '|' , NULL: none */
 	const char	*extra_body;	/* JSON object whose members are added to each request, NULL: none */
+	const char	*price_input;	/* for a million tokens, a number as text; NULL: not known */
+	const char	*price_output;
 };
 
 /* A server of tools: [mcp.NAME]. */
@@ -64,6 +66,7 @@ struct conf {
 	/* [database] */
 	const char	*database_url;		/* libpq connection string of the worker role */
 	const char	*database_owner_url;	/* the owner's, for parleyctl migrate; falls back to url */
+	const char	*database_ops_url;	/* for parleyctl stats, prune, user; falls back to owner_url */
 	int64_t		 database_connections;	/* 4 */
 	int64_t		 database_wait;		/* ms for a connection, 5 s */
 	int64_t		 database_connect_timeout;	/* ms, 2 s */
@@ -154,6 +157,9 @@ struct conf {
 	/* [mcp] */
 	const char	*mcp_origins;		/* list of exact origins */
 	const char	*mcp_hosts;		/* list of names, NULL: not checked */
+
+	/* [metrics] */
+	const char	*metrics_token;		/* from token_file or the environment; NULL: for this machine alone */
 
 	/* [cors] */
 	const char	*cors_origins;		/* list of exact origins */

@@ -27,6 +27,7 @@ const struct conf_key	 conf_table[] = {
 
 	{ "database", "url", CONF_PRIVATE, AT(database_url), .env = "DATABASE_URL", .restart = true },
 	{ "database", "owner_url", CONF_PRIVATE, AT(database_owner_url), .restart = true },
+	{ "database", "ops_url", CONF_PRIVATE, AT(database_ops_url), .restart = true },
 	{ "database", "connections", CONF_INT, AT(database_connections), "4", 1, 1000, .restart = true },
 	{ "database", "wait", CONF_MS, AT(database_wait), "5 s", 10, 10 * MINUTE },
 	{ "database", "connect_timeout", CONF_MS, AT(database_connect_timeout), "2 s", 10, 10 * MINUTE },
@@ -56,6 +57,8 @@ const struct conf_key	 conf_table[] = {
 	    .words = "max_tokens max_completion_tokens" },
 	{ "model", "headers", CONF_HEADERS, AT_MODEL(headers) },
 	{ "model", "extra_body", CONF_JSON, AT_MODEL(extra_body) },
+	{ "model", "price_input", CONF_NUMBER, AT_MODEL(price_input), .min = 0, .max = 1000000 },
+	{ "model", "price_output", CONF_NUMBER, AT_MODEL(price_output), .min = 0, .max = 1000000 },
 	{ "model", "fallbacks", CONF_LIST, .at = CONF_NOWHERE },
 	{ "model", "connect_timeout", CONF_MS, AT(model_connect_timeout), "10 s", 10, 10 * MINUTE },
 	{ "model", "first_byte_timeout", CONF_MS, AT(model_first_byte_timeout), "30 s", 10, HOUR },
@@ -134,6 +137,9 @@ const struct conf_key	 conf_table[] = {
 
 	{ "mcp", "origins", CONF_LIST, AT(mcp_origins) },
 	{ "mcp", "hosts", CONF_LIST, AT(mcp_hosts) },
+
+	{ "metrics", "token_file", CONF_SECRET_FILE, AT(metrics_token) },
+	{ "metrics", "token", CONF_SECRET, AT(metrics_token) },
 
 	{ "cors", "origins", CONF_LIST, AT(cors_origins) },
 

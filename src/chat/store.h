@@ -207,5 +207,7 @@ struct store_turn {
 /* text: with partial.  Failure: turn_not_found. */
 int	 store_turn(struct job *, const char *conversation_id, int turn, bool text, struct store_turn *out);
 int	 store_health(struct job *);
+/* How it goes, in all workers: a JSON array of [name, labels, amount]; see schema/ops.sql. */
+int	 store_metrics(struct job *, const char **json);
 
 #endif

@@ -15,6 +15,8 @@
 
 /* A cursor is the place of a row, as text, in base64url: opaque, so that nobody builds on it. */
 #define CURSOR_MAX	96
+/* Several pools are scraped at once, every 15 s or so: one of them has the work. */
+#define METRICS_KEEP_MS	5000
 
 static int	 cursor_read(struct job *, const char *, char *);
 static int	 cursor_bad(struct job *);
@@ -146,6 +148,17 @@ store_health(struct job *job)
 
 	/* Not just any database: one that has been migrated and lets us in. */
 	return pg_query(job, PG_TURN, &rows, "SELECT key FROM parley.facts LIMIT 0");
+}
+
+int
+store_metrics(struct job *job, const char **json)
+{
+	struct pg_rows	 rows;
+
+	if (pg_query(job, PG_TURN, &rows, "SELECT parley.metrics($1::int)", pg_num(job, METRICS_KEEP_MS)) < 0)
+		return -1;
+	*json = pg_col(&rows, 0, 0);
+	return 0;
 }
 
 /* -- cursors -- */
