@@ -121,6 +121,9 @@ ask('a conversation with a turn that failed', 200, GET => "/api/conversations/$f
 # -- operations
 
 ask('health', 200, GET => '/api/health', undef, token => undef);
+ask('metrics', 200, GET => '/api/metrics', undef, token => undef);
+$api->answer_ok(GET => '/api/metrics', $t->get('/api/metrics', headers => { 'X-Forwarded-For' => '192.0.2.1' }),
+    'metrics, from elsewhere: as documented');
 ask('the tools', 200, POST => '/mcp', { jsonrpc => '2.0', id => 1, method => 'tools/list' },
     headers => { Accept => 'application/json, text/event-stream', 'MCP-Protocol-Version' => '2025-06-18' });
 ask('a notification', 202, POST => '/mcp', { jsonrpc => '2.0', method => 'notifications/initialized' },

@@ -48,9 +48,41 @@ subtest 'what is there' => sub {
 		SELECT p.proname FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
 		 WHERE p.pronamespace IN ('parley'::regnamespace, 'tasks'::regnamespace, 'tools'::regnamespace)
 		   AND a.grantee = 0}), [], 'nothing is for everybody';
+	# Why each of them may: whoever adds one says so here.
+	my %crosses = (
+		pulse => 'leases of all the turns of a worker, in one statement',
+		turns_expired => 'turns of anybody that have no worker',
+		live_count => 'the operator counts live turns',
+		metrics => 'Prometheus asks for no user',
+		metrics_rows => '... and this counts',
+		stats => 'the operator sees tokens by user',
+		prune_find => 'old conversations of anybody, by id',
+		prune_users => 'users who have old rows',
+	);
+	# These work for the user they name, as the owner, whom row level security binds; they are for the operator alone.
+	my %for_one = map { $_ => 1 } qw(prune_conversation prune_rows user_erase_conversations user_erase_rows user_rows user_stop
+	    user_tables);
+	is_deeply { map { $_->{proname} => $_->{owner} } @{$pg->rows(q{
+		SELECT p.proname, p.proowner::regrole::text AS owner FROM pg_proc p
+		 WHERE p.pronamespace = 'parley'::regnamespace AND p.prosecdef})} },
+	    { map({ $_ => $crosses{$_} && /^(pulse|turns_expired)$/ ? 'parley_pulse' : 'parley_ops' } keys %crosses),
+	      map({ $_ => 'parley_owner' } keys %for_one) }, 'these functions alone cross users';
 	is_deeply $pg->rows(q{
 		SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'parley'::regnamespace AND p.prosecdef
-		 ORDER BY 1}), [{ proname => 'pulse' }, { proname => 'turns_expired' }], 'two functions alone cross users';
+		   AND has_function_privilege('parley_worker', p.oid, 'EXECUTE') ORDER BY 1}),
+	    [map { { proname => $_ } } qw(metrics pulse turns_expired)], '... and the worker has those it needs';
+	is_deeply $pg->rows(q{
+		SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+		 WHERE c.relnamespace = 'parley'::regnamespace AND c.relkind = 'r' AND c.relrowsecurity AND NOT a.attisdropped
+		   AND has_column_privilege('parley_ops', c.oid, a.attnum, 'SELECT')
+		   AND a.atttypid IN ('text'::regtype, 'json'::regtype)
+		   AND a.attname NOT IN ('user_id', 'state', 'error_code', 'model', 'timings', 'tool_name')}), [],
+	    'the operator\'s role reads no text across users';
+	is_deeply $pg->rows(q{
+		SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'user_id'
+		 WHERE c.relnamespace = 'parley'::regnamespace AND c.relkind = 'r'
+		   AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'ops_reads')}), [],
+	    '... but finds what is old in each table of users (schema/ops.sql gives it the policy)';
 	is_deeply $pg->rows(q{
 		SELECT rolname FROM pg_roles WHERE rolname LIKE 'parley%' AND (rolsuper OR rolbypassrls OR rolcreaterole)}),
 	    [], 'no role of ours is above the rules';
