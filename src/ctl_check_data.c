@@ -52,8 +52,8 @@ check_single(PGconn *pg)
 	    " but a statement of this role could switch it off", PQuser(pg));
 	check_good("tools: single role: they run as %s too, so one can read and change whatever else there is of its user,"
 	    " messages among it", PQuser(pg));
-	check_good("tools: single role: one that sets parley.user_id or search_path reaches other users: read those"
-	    " that you add");
+	check_good("tools: single role: one that sets parley.user_id, parley.backup or search_path reaches other users:"
+	    " read those that you add");
 	check_good("database: single role: statement_timeout (10s) and enable_seqscan (off) are set on %s in this database:"
 	    " other programs that share both have them too", PQuser(pg));
 }
@@ -86,6 +86,20 @@ check_role(PGconn *pg)
 	return true;
 }
 
+/* Set on the role in the database: a restore may have lost it. */
+static void
+check_settings(PGconn *pg)
+{
+	char	 value[256];
+
+	if (ask(pg, "SHOW statement_timeout", value) == NULL)
+		return;
+	if (strcmp(value, "0") == 0)
+		check_bad("database: the role %s has no statement_timeout here, as after a restore: run `parleyctl migrate`", PQuser(pg));
+	else
+		check_good("database: no statement takes longer than %s", value);
+}
+
 static void
 check_isolation(PGconn *pg)
 {
@@ -113,6 +127,8 @@ static const char	 tools_sql[] =
     "     WHERE r.rolname IN (current_user, 'parley_worker', 'parley_tool'))"
     "    AND NOT EXISTS (SELECT FROM parley.migrations WHERE name = '--single-role'),"
     "    'belongs to a role that runs tools (ALTER FUNCTION … OWNER TO parley_owner)'),"
+    "   (pg_get_functiondef(p.oid) ~* 'parley\"?\\.\"?backup|pg_parley',"
+    "    'names what opens the rows of all users where there is a single role'),"
     "   (p.prosecdef, 'is SECURITY DEFINER (ALTER FUNCTION … SECURITY INVOKER)'),"
     "   (EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c ~* '^(role|session_authorization|parley\\.user_id)=')"
     "     OR pg_get_functiondef(p.oid) ~* ("
@@ -333,6 +349,7 @@ check_database(const struct conf *conf, const char *schema_dir)
 	else {
 		check_good("database: PostgreSQL %d.%d answers", PQserverVersion(pg) / 10000, PQserverVersion(pg) % 10000);
 		bound = check_role(pg);
+		check_settings(pg);
 		check_isolation(pg);
 		if (bound)
 			check_walls(pg);

@@ -76,7 +76,8 @@ ops_begin(PGconn *pg, const char *mode)
 	PGresult	*res;
 	int		 rc = 0;
 
-	snprintf(sql, sizeof sql, "BEGIN %s; SET LOCAL ROLE %s", mode, role);
+	/* A single role has the timeout of the workers, which is not for this. */
+	snprintf(sql, sizeof sql, "BEGIN %s; SET LOCAL ROLE %s; SET LOCAL statement_timeout = 0", mode, role);
 	res = PQexec(pg, sql);
 	if (PQresultStatus(res) != PGRES_COMMAND_OK) {
 		ops_complain(res);

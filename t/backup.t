@@ -88,7 +88,6 @@ subtest 'five roles' => sub {
 	is $rc, 0, 'as a role that it does not bind' or diag $out;
 	($rc, $out) = run('pg_dumpall', '-d', $pg->url, '--roles-only', '-f', "$dir/roles.sql");
 	is $rc, 0, 'and the roles' or diag $out;
-	$t->kill_worker for 1;
 	undef $t;
 
 	my $new = Parley::Postgres->new(migrate => 0);
@@ -105,12 +104,27 @@ subtest 'five roles' => sub {
 	unlike ctl($new->url('parley_worker'), 'check'), qr/^FAIL (?:database|tools)/m, 'check nothing wrong';
 	goes_on(Parley::Test->new(pg => $new, model => $model, workers => 1, conf => \%conf), sub { $new->one(@_) }, %id);
 
+	# Where nobody may have BYPASSRLS: what the manual says, as it stands there.
+	my $manual = do { local (@ARGV, $/) = "$FindBin::Bin/../man/parley-database.7"; <> };
+	my ($policies) = $manual =~ /^(CREATE ROLE parley_backup LOGIN;\n.*?)^\.Ed$/ms;
+	$policies =~ s/\\e/\\/g;
+	($rc, $out) = $new->psql('DROP ROLE parley_backup; ' . $policies);
+	is $rc, 0, 'policies for a backup' or diag $out;
+	$before = rows_of($new->dbh);
+	($rc, $out) = run('pg_dump', '-d', $new->url('parley_backup'), '-Fc', '--enable-row-security', '-f', "$dir/policy.dump");
+	is $rc, 0, '... a dump' or diag $out;
+	$new->do('CREATE DATABASE third', 'postgres');
+	($rc, $out) = run('pg_restore', '-d', $new->url('postgres', 'third'), "$dir/policy.dump");
+	is $rc, 0, '... restored' or diag $out;
+	is_deeply rows_of($new->dbh('postgres', 'third')), $before, '... to the last row';
+
 	# Under another name the database has no settings.
 	$new->do('CREATE DATABASE other', 'postgres');
 	($rc, $out) = run('pg_restore', '-d', $new->url('postgres', 'other'), "$dir/parley.dump");
 	is $rc, 0, 'under another name' or diag $out;
 	my $timeout = sub { $new->dbh('parley_worker', 'other')->selectrow_array('SHOW statement_timeout') };
 	is $timeout->(), '0', '... the settings are lost';
+	like ctl($new->url('parley_worker', 'other'), 'check'), qr/^FAIL database: .* no statement_timeout .*parleyctl migrate/m, '... check says so';
 	ctl($new->url('postgres', 'other'), 'migrate');
 	is $timeout->(), '10s', '... until migrate';
 };

@@ -196,7 +196,6 @@ subtest 'functions that cross users' => sub {
 };
 
 subtest 'the work of operators' => sub {
-	plan skip_all => 'parleyctl has no such command' unless (ctl($url, '--help'))[1] =~ /^  stats/m;
 	my ($rc, $out) = ctl($url, 'stats', '--json');
 	is $rc, 0, 'stats' or diag $out;
 	like $out, qr/"\Q$_\E"/, "... of $_" for qw(ann bob);
@@ -226,6 +225,11 @@ subtest 'check' => sub {
 	like $out, qr/^ok   tools: single role: they run as .*messages among it$/m, 'tools can read messages of their user';
 	like $out, qr/^ok   tools: single role: one that sets parley\.user_id/m, '... and what would reach others';
 	like $out, qr/^ok   database: single role: statement_timeout/m, 'what is set on the role';
+	for my $sly (q{SET search_path = pg_parley AS 'SELECT 1'}, q{AS $$ SELECT set_config('parley.backup', 'on', true)::int $$}) {
+		$me->do("SET check_function_bodies = off; CREATE FUNCTION tools.sly() RETURNS int LANGUAGE sql $sly");
+		like +(ctl($url, 'check', '--schema', "'$schema'"))[1], qr/^FAIL tools: tools\.sly names what opens/m, "it finds $sly";
+		$me->do('DROP FUNCTION tools.sly()');
+	}
 	$me->do(q{CREATE FUNCTION tools.definer() RETURNS int SECURITY DEFINER LANGUAGE sql RETURN 1});
 	like +(ctl($url, 'check', '--schema', "'$schema'"))[1], qr/^FAIL tools: tools\.definer/m, 'it still looks at tools';
 	$me->do('DROP FUNCTION tools.definer()');
