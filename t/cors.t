@@ -55,7 +55,7 @@ for my $origin (@listed) {
 		is $r->{headers}{'access-control-allow-origin'}, $origin, '... the origin';
 		is $r->{headers}{'access-control-allow-methods'}, $methods{$path}, '... methods';
 		like $r->{headers}{'access-control-allow-headers'}, qr/\b$_\b/i, "... $_"
-		    for qw(Authorization Content-Type Accept X-Request-Id Idempotency-Key Last-Event-ID);
+		    for qw(Authorization Content-Type Accept X-Request-Id Idempotency-Key Last-Event-ID traceparent tracestate);
 		like $r->{headers}{'access-control-max-age'}, qr/^\d+$/, '... for how long';
 		ok !exists $r->{headers}{'access-control-allow-credentials'}, '... no cookies';
 		like $r->{headers}{'x-request-id'}, $UUID, '... a request id';

@@ -229,11 +229,11 @@ export class Runner {
 		return false;
 	}
 
-	#fail({ code, message, requestId }) {
+	#fail({ code, message, requestId, retryAt }) {
 		this.turn.state = "failed";
 		this.turn.link = "ok";
 		this.turn.stopping = false;
-		this.turn.error = { code, message, requestId };
+		this.turn.error = { code, message, requestId, retryAt: retryAt ?? null };
 		this.turn.changed();
 	}
 

@@ -22,7 +22,7 @@ export class Turn extends Emitter {
 		this.steps = [];
 		this.approvals = [];
 		this.rows = [];
-		this.error = null;	// { code, message, requestId }
+		this.error = null;	// { code, message, requestId, retryAt }
 		this.position = 0;
 		this.link = "ok";	// or "reconnecting", "offline", "waiting"
 		this.stopping = false;

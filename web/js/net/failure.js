@@ -10,6 +10,7 @@ export class Refusal extends Error {
 		this.conversationId = body?.conversation_id ?? null;
 		this.turn = body?.turn ?? null;
 		this.retryAfter = retryAfter;
+		this.retryAt = retryAfter === null ? null : Date.now() + retryAfter * 1000;
 	}
 }
 

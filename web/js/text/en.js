@@ -31,6 +31,8 @@ export default {
 	save: "Save",
 	close: "Close",
 	try_again: "Try again",
+	retry_in: { one: "Try again in {count} second.", other: "Try again in {count} seconds." },
+	retry_at: "Try again at {time}.",
 
 	// An empty conversation
 	greeting_morning: "Good morning",
@@ -150,8 +152,10 @@ export default {
 	"error.validation_error": "The server did not accept this message. Check its length.",
 	"error.idempotency_mismatch": "This message was changed while it was on its way. Send it again.",
 	"error.context_too_long": "This conversation has become too long for the model. Start a new one.",
-	"error.rate_limited": "Too many messages at once. Wait a moment, then try again.",
-	"error.budget_exceeded": "Your allowance is used up for now. Try again later.",
+	"error.rate_limited": "Too many messages at once.",
+	"error.rate_limited.later": "Wait a moment, then try again.",
+	"error.budget_exceeded": "Your allowance is used up for now.",
+	"error.budget_exceeded.later": "There is a new one each day at midnight, UTC.",
 	"error.internal_error": "Something went wrong on the server. Try again.",
 	"error.too_many_steps": "The assistant took too many steps without coming to an end. Ask for less at once.",
 	"error.turn_abandoned": "The server lost this answer several times. Try again.",

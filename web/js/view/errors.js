@@ -5,11 +5,27 @@ import { h, icon } from "../dom.js";
 import { safeAddress } from "../markdown/inline.js";
 import { has, t } from "../words.js";
 import { copyText } from "./copy.js";
+import { when } from "./format.js";
+
+const SOON = 120000;
 
 // By its code; a code that this page does not know has the server's own sentence.
 export function sentence(error) {
 	const key = `error.${error?.code}`;
-	return has(key) ? t(key) : error?.message || t("error.internal_error");
+	if (!has(key))
+		return error?.message || t("error.internal_error");
+	return has(`${key}.later`) ? `${t(key)} ${later(error)}` : t(key);
+}
+
+// When it is worth while to try again: said as a time, or in seconds while it is a matter of these; by what the code means where nobody has said.
+function later(error) {
+	const ms = (error.retryAt ?? 0) - Date.now();
+	if (ms <= 0)
+		return t(`error.${error.code}.later`);
+	if (ms <= SOON)
+		return t("retry_in", { count: Math.ceil(ms / 1000) });
+	// To the minute; what is said in whole seconds may be a moment past one.
+	return t("retry_at", { time: when(new Date(Math.ceil((error.retryAt - 2000) / 60000) * 60000).toISOString()) });
 }
 
 // actions: buttons that help.
