@@ -23,11 +23,13 @@ COMMENT ON COLUMN parley.usage.estimated IS 'How much of that belongs to turns w
 CREATE TABLE parley.pace (
 	user_id		text COLLATE "C" NOT NULL,
 	began		timestamptz[] NOT NULL,
+	last_at		timestamptz NOT NULL,
 	PRIMARY KEY (user_id)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE parley.pace IS 'When a user has asked for turns: one row for each user.';
 COMMENT ON COLUMN parley.pace.user_id IS 'Who.';
 COMMENT ON COLUMN parley.pace.began IS 'The times of the last minute, oldest first; no more than limits.user_turns_per_minute.';
+COMMENT ON COLUMN parley.pace.last_at IS 'The newest of them: a row that is older than a minute means nothing any more.';
 
 DO $$
 DECLARE

@@ -114,7 +114,7 @@ BEGIN
 		LOOP
 			SELECT p.began INTO v_began FROM parley.pace p WHERE p.user_id = p_user FOR UPDATE;
 			EXIT WHEN FOUND;
-			INSERT INTO parley.pace (user_id, began) VALUES (p_user, '{}') ON CONFLICT (user_id) DO NOTHING;
+			INSERT INTO parley.pace (user_id, began, last_at) VALUES (p_user, '{}', clock_timestamp()) ON CONFLICT (user_id) DO NOTHING;
 		END LOOP;
 		-- Under the lock: so they are in order, and each sees all before it.
 		v_now := clock_timestamp();
@@ -123,7 +123,7 @@ BEGIN
 			RAISE EXCEPTION 'rate_limited' USING ERRCODE = 'PF004', DETAIL = v_wait::text;
 		END IF;
 		UPDATE parley.pace p
-		   SET began = ARRAY(SELECT b.at FROM unnest(v_began) WITH ORDINALITY b (at, place)
+		   SET last_at = v_now, began = ARRAY(SELECT b.at FROM unnest(v_began) WITH ORDINALITY b (at, place)
 		                      WHERE b.at > v_now - interval '1 minute' ORDER BY b.place) || v_now
 		 WHERE p.user_id = p_user;
 	END IF;

@@ -225,7 +225,7 @@ subtest 'turns that wait for a yes' => sub {
 	is usage('jim'), turn_row({ %$turn, turn => 2 })->{reserved} . ' 11 0', '... the first is settled';
 
 	$turn = $asked->('kim');
-	$pg->psql(q{INSERT INTO parley.pace VALUES ('kim', ARRAY[clock_timestamp()])});
+	$pg->psql(q{INSERT INTO parley.pace VALUES ('kim', ARRAY[clock_timestamp()], clock_timestamp())});
 	my $yes = $db->begin('kim', 'yes', in($turn), yes => 't', %$minute, per_day => 1);
 	is $yes->{outcome}, 'begun', 'a yes is no turn of its own: no limit is in its way';
 	is $yes->{turn}, $turn->{turn}, '... it goes on';
