@@ -20,7 +20,7 @@ static bool	 check_number(struct json_check *);
 static size_t	 check_digits(struct json_check *);
 static bool	 check_word(struct json_check *, const char *);
 static void	 skip_space(struct json_check *);
-static int	 plain(struct json_check *);
+static int	 plain(struct json_check *, bool *ascii);
 static int	 peek(const struct json_check *);
 static bool	 take(struct json_check *, char);
 static bool	 wrong(struct json_check *, const char *);
@@ -110,8 +110,9 @@ static bool
 check_string(struct json_check *c)
 {
 	size_t	 start = ++c->at;
+	bool	 ascii = true;
 
-	for (int ch; (ch = plain(c)) != '"'; ) {
+	for (int ch; (ch = plain(c, &ascii)) != '"'; ) {
 		if (ch < 0)
 			return wrong(c, "a string does not end");
 		if (ch < 0x20)
@@ -120,7 +121,7 @@ check_string(struct json_check *c)
 		if (ch == '\\' && !check_escape(c))
 			return false;
 	}
-	if (!utf8_valid(c->s + start, c->at - start)) {
+	if (!ascii && !utf8_valid(c->s + start, c->at - start)) {
 		c->at = start;
 		return wrong(c, "a string that is not UTF-8");
 	}
@@ -237,12 +238,16 @@ skip_space(struct json_check *c)
 
 /* Goes to the next byte of a string that needs a look, which is returned; -1 at the end. */
 static int
-plain(struct json_check *c)
+plain(struct json_check *c, bool *ascii)
 {
-	const unsigned char	*s = (const unsigned char *)c->s;
+	const unsigned char	*from = (const unsigned char *)c->s + c->at, *s = from;
+	const unsigned char	*end = (const unsigned char *)c->s + c->n;
+	unsigned char		 all = 0;
 
-	while (c->at < c->n && s[c->at] >= 0x20 && s[c->at] != '"' && s[c->at] != '\\')
-		c->at++;
+	for (; s < end && *s >= 0x20 && *s != '"' && *s != '\\'; s++)
+		all |= *s;
+	c->at += (size_t)(s - from);
+	*ascii &= all < 0x80;
 	return peek(c);
 }
 

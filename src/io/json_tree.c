@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/utf8.h"
+#include "io/json_walk.h"
 
 #define NUMBER_MAX	64	/* json_check() takes some 50 bytes at most */
 
@@ -21,11 +21,6 @@ static json_object *array(struct reader *);
 static json_object *string(struct reader *);
 static json_object *number(struct reader *);
 static json_object *word(struct reader *, size_t, json_object *);
-static void	 text(struct reader *, struct buf *);
-static void	 escape(struct reader *, struct buf *);
-static uint32_t	 unit(struct reader *);
-static void	 put_character(struct buf *, uint32_t);
-static char	 next(struct reader *);
 
 json_object *
 json_tree(const char *s, size_t n, bool *twice)
@@ -40,7 +35,7 @@ json_tree(const char *s, size_t n, bool *twice)
 static json_object *
 value(struct reader *r)
 {
-	switch (next(r)) {
+	switch (json_walk_next(&r->at)) {
 	case '{':
 		return object(r);
 	case '[':
@@ -66,12 +61,12 @@ object(struct reader *r)
 	int		 n = 0;
 
 	r->at++;
-	while (next(r) != '}') {
+	while (json_walk_next(&r->at) != '}') {
 		r->at += *r->at == ',';
-		(void)next(r);
+		(void)json_walk_next(&r->at);
 		buf_clear(&key);
-		text(r, &key);
-		(void)next(r);
+		json_walk_string(&r->at, &key);
+		(void)json_walk_next(&r->at);
 		r->at++;		/* the colon */
 		json_object_object_add(o, buf_text(&key), value(r));
 		n++;
@@ -88,7 +83,7 @@ array(struct reader *r)
 	json_object	*o = json_object_new_array();
 
 	r->at++;
-	while (next(r) != ']') {
+	while (json_walk_next(&r->at) != ']') {
 		r->at += *r->at == ',';
 		json_object_array_add(o, value(r));
 	}
@@ -109,7 +104,7 @@ string(struct reader *r)
 		r->at += n + 2;
 		return o;
 	}
-	text(r, &b);
+	json_walk_string(&r->at, &b);
 	o = json_object_new_string_len(buf_text(&b), (int)b.n);
 	buf_free(&b);
 	return o;
@@ -143,66 +138,4 @@ word(struct reader *r, size_t n, json_object *o)
 {
 	r->at += n;
 	return o;
-}
-
-/* What stands between two quotes, added to b. */
-static void
-text(struct reader *r, struct buf *b)
-{
-	r->at++;
-	for (;;) {
-		size_t	 n = strcspn(r->at, "\"\\");
-
-		buf_add(b, r->at, n);
-		r->at += n + 1;
-		if (r->at[-1] == '"')
-			return;
-		escape(r, b);
-	}
-}
-
-/* RFC 8259 section 7, after the backslash. */
-static void
-escape(struct reader *r, struct buf *b)
-{
-	static const char	 from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-	char			 c = *r->at++;
-	uint32_t		 u;
-
-	if (c != 'u') {
-		buf_char(b, to[strchr(from, c) - from]);
-		return;
-	}
-	u = unit(r);
-	if (u >= 0xd800 && u < 0xdc00) {
-		r->at += 2;		/* the other half's \u */
-		u = 0x10000 + ((u - 0xd800) << 10) + (unit(r) - 0xdc00);
-	}
-	put_character(b, u);
-}
-
-static uint32_t
-unit(struct reader *r)
-{
-	char	 hex[5] = { r->at[0], r->at[1], r->at[2], r->at[3], '\0' };
-
-	r->at += 4;
-	return (uint32_t)strtoul(hex, NULL, 16);
-}
-
-static void
-put_character(struct buf *b, uint32_t c)
-{
-	char	 bytes[4];
-
-	buf_add(b, bytes, utf8_write(bytes, c));
-}
-
-/* The byte that begins the next token. */
-static char
-next(struct reader *r)
-{
-	while (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r')
-		r->at++;
-	return *r->at;
 }

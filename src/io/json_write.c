@@ -182,11 +182,11 @@ quote(struct buf *b, const char *s, size_t n)
 static size_t
 plain(const char *s, size_t n)
 {
-	size_t	 i = 0;
+	const char	*p = s, *end = s + n;
 
-	while (i < n && s[i] >= 0x20 && s[i] < 0x7f && s[i] != '"' && s[i] != '\\')
-		i++;
-	return i;
+	while (p < end && *p >= 0x20 && *p < 0x7f && *p != '"' && *p != '\\')
+		p++;
+	return (size_t)(p - s);
 }
 
 /* Writes one character that is not plain and says how many bytes it had. */

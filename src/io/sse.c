@@ -74,11 +74,11 @@ sse_take(struct sse *s, const char **p, size_t *n)
 static size_t
 line_part(const char *p, size_t n)
 {
-	size_t	 i = 0;
+	const char	*lf = memchr(p, '\n', n), *cr;
 
-	while (i < n && p[i] != '\r' && p[i] != '\n')
-		i++;
-	return i;
+	n = lf != NULL ? (size_t)(lf - p) : n;
+	cr = memchr(p, '\r', n);
+	return cr != NULL ? (size_t)(cr - p) : n;
 }
 
 /* HTML section 9.2.6, "interpreting an event stream".  Whether an event is complete. */
@@ -150,18 +150,25 @@ forget(struct sse *s)
 	s->has_data = s->taken = false;
 }
 
+static void
+put_line(struct buf *b, const char *name, const char *value)
+{
+	buf_str(b, name);
+	buf_str(b, value);
+	buf_char(b, '\n');
+}
+
 void
 sse_put(struct buf *b, const char *event, const char *id, const char *json)
 {
 	/* A line break would begin a field of somebody else's making. */
 	assert(strpbrk(json, "\r\n") == NULL);
 	if (event != NULL)
-		buf_printf(b, "event: %s\n", event);
+		put_line(b, "event: ", event);
 	if (id != NULL)
-		buf_printf(b, "id: %s\n", id);
-	buf_str(b, "data: ");
-	buf_str(b, json);
-	buf_str(b, "\n\n");
+		put_line(b, "id: ", id);
+	put_line(b, "data: ", json);
+	buf_char(b, '\n');
 }
 
 void

@@ -10,7 +10,9 @@
 #include "io/json.h"
 #include "model/client.h"
 #include "model/mend.h"
+#include "model/piece.h"
 
+static bool	 piece(struct wire *, const char *, size_t);
 static int	 part(struct wire *, json_object *, bool mended);
 static int	 choice(struct wire *, json_object *, bool mended);
 static int	 delta(struct wire *, json_object *, bool mended);
@@ -58,6 +60,8 @@ wire_event(struct wire *w, const char *type, const char *data, size_t n)
 		w->done = true;
 		return 0;
 	}
+	if (*type == '\0' && piece(w, data, n))
+		return w->content.b.n + w->calls.size > w->max ? fail(w, FAIL_MODEL_ERROR, FAULT_NEXT, "answer_too_large") : 0;
 	if ((o = mend_read(data, n, &mended)) == NULL)
 		return fail(w, FAIL_MODEL_ERROR, FAULT_NEXT, "no_json");
 	if (strcmp(type, "error") == 0) {
@@ -125,6 +129,19 @@ wire_answer(struct wire *w, struct arena *a, struct answer *to)
 	to->cut = length || strcmp(w->finish, "content_filter") == 0;
 	to->input_tokens = w->input_tokens;
 	to->output_tokens = w->output_tokens;
+}
+
+/* Most events, once it is known who speaks, have a piece of the text to say and nothing else. */
+static bool
+piece(struct wire *w, const char *data, size_t n)
+{
+	struct buf	 text = { 0 };
+	bool		 got = w->model.n > 0 && json_valid(data, n, NULL) && piece_read(data, &text);
+
+	if (got)
+		text_add(&w->content, buf_text(&text), text.n);
+	buf_free(&text);
+	return got;
 }
 
 /* One event's object, or a whole completion. */

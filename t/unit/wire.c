@@ -22,6 +22,7 @@
 #define CALLS(c)	D("{\"choices\":[{\"delta\":{\"tool_calls\":[" c "]}}]}")
 
 static char raw[2048];		/* of the last answer */
+static bool known;		/* the server has said who it is: plain events are read without a tree (piece.h) */
 
 /* Feeds the text in pieces: up to `at`, then `step` bytes at a time. */
 static int
@@ -62,6 +63,8 @@ outcome(struct arena *a, const char *text, size_t at, size_t step)
 	struct buf	*b = buf_new(a);
 
 	wire_open(&w, 4096);
+	if (known)
+		buf_str(&w.model, "demo");
 	(void)feed(&w, text, at, step);
 	if (wire_end(&w) == 0) {
 		wire_answer(&w, a, &answer);
@@ -101,7 +104,28 @@ check(const char *name, const char *text, const char *want)
 	for (at = 0; at <= n && same; at++)
 		same = strcmp(outcome(a, text, at, n), want) == 0;
 	ok(same, "%s, cut anywhere", name);
+	known = true;
+	is_text(outcome(a, text, n, n), want, "  as a piece");
+	known = false;
 	arena_close(&a);
+}
+
+/* What a piece looks like, and what does not. */
+static void
+check_pieces(void)
+{
+	check("a piece", D("{\"id\":\"1\",\"object\":\"o\",\"created\":17,\"model\":\"m\",\"system_fingerprint\":{\"a\":[\"]}\",1]},"
+	    "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"a\\n\\\"\\u00fc\"},\"logprobs\":{\"content\":[]},"
+	    "\"finish_reason\":null}],\"usage\":null}") D(" { \"choices\" : [ { \"delta\" : { \"content\" : \"b\" } } ] } ") DONE, "a\n\"\xc3\xbc" "b");
+	check("the last of two names counts", TEXT("a") D("{\"choices\":[{\"delta\":{\"content\":\"b\",\"content\":\"c\"}}]}") DONE, "ac");
+	check("also where it is spelled otherwise", TEXT("a")
+	    D("{\"choices\":[{\"delta\":{\"content\":\"b\"}}],\"\\u0063hoices\":null}") DONE, "a");
+	check("a piece with the end", D("{\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"length\"}]}"), "a~");
+	check("a piece with an error", TEXT("a") D("{\"choices\":[{\"delta\":{\"content\":\"b\"}}],\"error\":{\"code\":400}}"),
+	    "a<error_event>");
+	check("a piece with a refusal", D("{\"choices\":[{\"delta\":{\"content\":\"a\",\"refusal\":\"b\"}}]}") DONE, "ab!");
+	check("two choices", TEXT("a") D("{\"choices\":[{\"delta\":{\"content\":\"b\"}},{\"index\":1,\"delta\":{\"content\":\"c\"}}]}") DONE, "ab");
+	check("the second alone", TEXT("a") D("{\"choices\":[{\"index\":1,\"delta\":{\"content\":\"b\"}}]}") DONE, "a");
 }
 
 static void
@@ -284,6 +308,7 @@ check_bounds(void)
 int
 main(void)
 {
+	check_pieces();
 	check_text();
 	check_trouble();
 	check_calls();
