@@ -1,6 +1,11 @@
+/*
+ * A longjmp() onto another stack is what this file is about; glibc's checked one takes it for a mistake.
+ */
+#undef _FORTIFY_SOURCE
 #include "run/fiber.h"
 
 #include <assert.h>
+#include <setjmp.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -35,7 +40,8 @@
 
 /* It lies at the top of its own mapping, in the page that the stack touches anyway. */
 struct fiber {
-	ucontext_t	 context;
+	jmp_buf		 at;		/* where it goes on */
+	bool		 begun;		/* fiber_entry() waits on its stack */
 	void		(*fn)(void *);
 	void		*arg;
 	struct timer	 timer;
@@ -59,7 +65,7 @@ static struct {
 	int		 pooled;
 	int		 alive;
 	size_t		 size;
-	ucontext_t	 loop;
+	jmp_buf		 loop;
 	void		*loop_fake;
 	const void	*loop_stack;
 	size_t		 loop_stack_size;
@@ -69,9 +75,9 @@ static struct fiber *stack_take(void);
 static struct fiber *stack_map(void);
 static void	 stack_give(struct fiber *);
 static void	 fiber_ready(struct fiber *);
-static int	 fiber_prepare(struct fiber *);
 static void	 fiber_entry(void);
 static void	 fiber_resume(struct fiber *);
+static void	 fiber_enter(struct fiber *);
 static void	 fiber_leave(struct fiber *);
 static void	 fiber_timeout(void *);
 
@@ -98,10 +104,6 @@ fiber_start(void (*fn)(void *), void *arg)
 	f->timer = (struct timer){ .fn = fiber_timeout, .arg = f };
 	f->parked = f->woken = f->over = false;
 	f->fake = NULL;
-	if (fiber_prepare(f) < 0) {
-		stack_give(f);
-		return NULL;
-	}
 	fibers.alive++;
 	fiber_ready(f);
 	return f;
@@ -142,6 +144,7 @@ stack_map(void)
 	ASAN_UNPOISON_MEMORY_REGION(map + page, size - page);
 #endif
 	f = (struct fiber *)(void *)(map + size - top);
+	f->begun = false;
 	f->map = map;
 	f->map_size = size;
 	f->stack = map + page;
@@ -164,19 +167,6 @@ stack_give(struct fiber *f)
 	(void)munmap(f->map, f->map_size);
 }
 
-/* Nothing but this in the function that calls getcontext(): its locals could be clobbered. */
-static int
-fiber_prepare(struct fiber *f)
-{
-	if (getcontext(&f->context) < 0)
-		return -1;
-	f->context.uc_stack.ss_sp = f->stack;
-	f->context.uc_stack.ss_size = f->stack_size;
-	f->context.uc_link = NULL;
-	makecontext(&f->context, fiber_entry, 0);
-	return 0;
-}
-
 static void
 fiber_entry(void)
 {
@@ -185,12 +175,15 @@ fiber_entry(void)
 #if FIBER_ASAN
 	__sanitizer_finish_switch_fiber(NULL, &fibers.loop_stack, &fibers.loop_stack_size);
 #endif
-	f->fn(f->arg);
-	f->over = true;
-	fiber_leave(f);
+	/* A stack that comes from the pool goes on here with another one's function. */
+	for (;;) {
+		f->fn(f->arg);
+		f->over = true;
+		fiber_leave(f);
+	}
 }
 
-/* To the loop's stack; comes back when the fiber is resumed, never when it is over. */
+/* To the loop's stack; comes back when the fiber is resumed; when it was over, as another. */
 static void
 fiber_leave(struct fiber *f)
 {
@@ -198,10 +191,34 @@ fiber_leave(struct fiber *f)
 	__sanitizer_start_switch_fiber(f->over ? NULL : &f->fake,
 	    fibers.loop_stack, fibers.loop_stack_size);
 #endif
-	(void)swapcontext(&f->context, &fibers.loop);
+	if (_setjmp(f->at) == 0)
+		_longjmp(fibers.loop, 1);
 #if FIBER_ASAN
 	__sanitizer_finish_switch_fiber(f->fake, &fibers.loop_stack, &fibers.loop_stack_size);
 #endif
+}
+
+/*
+ * Onto the fiber's stack, and back with its next fiber_leave().  Only the first time by way of a context: setcontext()
+ * sets the signal mask, which is the same for all here, and costs a system call each time.  Nothing but this in
+ * the function that calls _setjmp(): its locals could be clobbered.
+ */
+static void
+fiber_enter(struct fiber *f)
+{
+	ucontext_t	 first;
+
+	if (_setjmp(fibers.loop) != 0)
+		return;
+	if (f->begun)
+		_longjmp(f->at, 1);
+	f->begun = true;
+	(void)getcontext(&first);	/* has no errors */
+	first.uc_stack.ss_sp = f->stack;
+	first.uc_stack.ss_size = f->stack_size;
+	first.uc_link = NULL;
+	makecontext(&first, fiber_entry, 0);
+	(void)setcontext(&first);
 }
 
 /* From the loop's stack; comes back when the fiber parks or is over. */
@@ -212,7 +229,7 @@ fiber_resume(struct fiber *f)
 #if FIBER_ASAN
 	__sanitizer_start_switch_fiber(&fibers.loop_fake, f->stack, f->stack_size);
 #endif
-	(void)swapcontext(&fibers.loop, &f->context);
+	fiber_enter(f);
 #if FIBER_ASAN
 	__sanitizer_finish_switch_fiber(fibers.loop_fake, NULL, NULL);
 #endif
