@@ -32,8 +32,6 @@ http_open(struct job *job, const struct http_ask *ask)
 
 	arena_defer(job->arena, shut, h);
 	h->job = job;
-	h->pieces = ask->body;
-	h->npieces = ask->nbody;
 	h->max_body = ask->max_body > 0 ? ask->max_body : BODY_MAX;
 	h->started = now_us();
 	h->first_by = ask->first_byte_ms > 0 ? deadline_ms(ask->first_byte_ms) : NEVER;
@@ -61,6 +59,12 @@ http_status(struct http *h)
 			return -1;
 	}
 	return h->status;
+}
+
+bool
+http_sent(const struct http *h)
+{
+	return h->easy == NULL || (h->head_done && exchange_has_sent(h));
 }
 
 const char *

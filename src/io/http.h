@@ -24,7 +24,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 
 struct http;
 struct job;
@@ -45,8 +44,8 @@ struct http_ask {
 	const char	*method;	/* "GET", "POST" */
 	const char	*url;
 	const char *const *headers;	/* "Name: value", NULL at the end; copied */
-	const struct iovec *body;	/* pieces; must stay valid until the exchange is closed */
-	int		 nbody;
+	const char	*body;		/* NULL: none; must stay valid until http_sent(), or the exchange is closed */
+	size_t		 nbody;
 	const char	*ca_file;	/* NULL: the system's */
 	int64_t		 connect_ms;
 	int64_t		 first_byte_ms;	/* from the start to the first byte of the answer's body; 0: none */
@@ -63,6 +62,8 @@ void	 http_stop(void);		/* when no exchange is open */
 struct http *http_open(struct job *, const struct http_ask *);
 /* yields until the head is there: the status, or -1 (see http_error). */
 int	 http_status(struct http *);
+/* The head is there, and the request's body has gone: its text is not needed any more. */
+bool	 http_sent(const struct http *);
 /* A response header by its name (case-insensitive) or NULL; belongs to the exchange. After http_status(). */
 const char *http_header(struct http *, const char *name);
 /* yields: bytes read (> 0), 0 at the proper end, -1 on failure (what came before it is read first). */

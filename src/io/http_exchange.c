@@ -25,8 +25,6 @@ static CURLcode	 set_manners(struct http *, const struct http_ask *);
 static CURLcode	 set_request(struct http *, const struct http_ask *);
 static CURLcode	 set_headers(struct http *, const struct http_ask *);
 static CURLcode	 set_callbacks(struct http *);
-static size_t	 on_send(char *, size_t, size_t, void *);
-static int	 on_seek(void *, curl_off_t, int);
 static size_t	 on_head(char *, size_t, size_t, void *);
 static size_t	 on_body(char *, size_t, size_t, void *);
 
@@ -97,16 +95,12 @@ set_request(struct http *h, const struct http_ask *ask)
 {
 	CURLcode	 rc = CURLE_OK;
 
-	for (int i = 0; i < ask->nbody; i++)
-		h->body_size += (curl_off_t)ask->body[i].iov_len;
+	h->sending = (curl_off_t)ask->nbody;
 	set(URL, ask->url);
 	if (ask->nbody > 0 || strcmp(ask->method, "POST") == 0) {
-		set(POST, 1L);
-		set(POSTFIELDSIZE_LARGE, h->body_size);
-		set(READFUNCTION, on_send);
-		set(READDATA, h);
-		set(SEEKFUNCTION, on_seek);
-		set(SEEKDATA, h);
+		/* As a text, not through a callback: over HTTP/1.1 curl then sends it together with the head. */
+		set(POSTFIELDSIZE_LARGE, h->sending);
+		set(POSTFIELDS, ask->nbody > 0 ? ask->body : "");
 	} else
 		set(HTTPGET, 1L);
 	if (strcmp(ask->method, "HEAD") == 0)
@@ -146,44 +140,6 @@ set_callbacks(struct http *h)
 	set(WRITEFUNCTION, on_body);
 	set(WRITEDATA, h);
 	return rc;
-}
-
-/* The next bytes of the request's body. */
-static size_t
-on_send(char *p, size_t size, size_t n, void *arg)
-{
-	struct http	*h = arg;
-	size_t		 room = size * n, given = 0;
-
-	while (given < room && h->piece < h->npieces) {
-		const struct iovec	*v = &h->pieces[h->piece];
-		size_t			 part = v->iov_len - h->sent;
-
-		if (part > room - given)
-			part = room - given;
-		if (part > 0)
-			memcpy(p + given, (const char *)v->iov_base + h->sent, part);
-		given += part;
-		h->sent += part;
-		if (h->sent == v->iov_len) {
-			h->piece++;
-			h->sent = 0;
-		}
-	}
-	return given;
-}
-
-/* The request is sent again, on another connection. */
-static int
-on_seek(void *arg, curl_off_t offset, int origin)
-{
-	struct http	*h = arg;
-
-	if (offset != 0 || origin != SEEK_SET)
-		return CURL_SEEKFUNC_CANTSEEK;
-	h->piece = 0;
-	h->sent = 0;
-	return CURL_SEEKFUNC_OK;
 }
 
 /* One header line, status lines and the empty line at the end as well. */
@@ -249,6 +205,14 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	return n;
 }
 
+bool
+exchange_has_sent(const struct http *h)
+{
+	curl_off_t	 sent = 0;
+
+	return curl_easy_getinfo(h->easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK && sent == h->sending;
+}
+
 /*
  * A model thinks for seconds, and curl would keep the buffer of the request's body until its answer has
  * ended: a third of the memory of a waiting turn.  To set the size frees it; should curl need one again,
@@ -258,10 +222,8 @@ void
 exchange_sent(CURL *easy)
 {
 	struct http	*h = NULL;
-	curl_off_t	 sent = 0;
 
-	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &h) == CURLE_OK && h != NULL &&
-	    curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK && sent == h->body_size)
+	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &h) == CURLE_OK && h != NULL && exchange_has_sent(h))
 		(void)curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_SIZE);
 }
 

@@ -18,10 +18,7 @@ struct http {
 	CURL		*easy;		/* NULL when the transfer is over */
 	struct curl_slist *headers;
 
-	const struct iovec *pieces;	/* the request's body, and how far it has gone */
-	int		 npieces, piece;
-	size_t		 sent;		/* of that piece */
-	curl_off_t	 body_size;
+	curl_off_t	 sending;	/* bytes of the request's body */
 
 	struct buf	 head;		/* the header lines, a NUL after each */
 	int		 status;
@@ -46,6 +43,7 @@ struct http {
 CURLcode exchange_set(struct http *, const struct http_ask *);	/* all options of h->easy */
 enum http_error exchange_meaning(CURL *, CURLcode, const char *text);
 void	 exchange_wake(struct http *);
+bool	 exchange_has_sent(const struct http *);	/* all of the request's body */
 /* Nothing waits to be sent: if the request's body has gone, its buffer goes as well. */
 void	 exchange_sent(CURL *);
 

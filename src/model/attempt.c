@@ -33,6 +33,9 @@ attempt_open(struct attempt *t, struct job *job, const struct conf_model *to, co
 	ask(t, to, prompt);
 
 	status = http_status(t->http);
+	/* The answer may take minutes. */
+	if (http_sent(t->http))
+		request_free(&t->request);
 	if (status < 0) {
 		fault_http(&fault, http_error(t->http), false);
 		faulty(t, &fault);
@@ -89,8 +92,8 @@ ask(struct attempt *t, const struct conf_model *to, const struct prompt *prompt)
 		.method = "POST",
 		.url = request_url(a, to),
 		.headers = request_headers(a, to, t->job->trace),
-		.body = t->request.body,
-		.nbody = t->request.nbody,
+		.body = t->request.body.p,
+		.nbody = t->request.body.n,
 		.ca_file = conf->model_ca_file,
 		.connect_ms = conf->model_connect_timeout,
 		.first_byte_ms = conf->model_first_byte_timeout,

@@ -332,7 +332,7 @@ finish(struct model *m, int result)
 {
 	struct answer	*a = &m->answer;
 	struct arena	*arena = m->job->arena;
-	size_t		 in = request_size(&m->attempt.request);
+	size_t		 in = m->attempt.request.size;
 
 	first_byte(m);
 	if (result == 0)

@@ -13,43 +13,30 @@
 
 static void	 options(struct buf *, const struct conf *, const struct conf_model *, bool tools);
 static void	 option(struct buf *, json_object *extra, const char *key, const char *json);
-static void	 piece(struct request *, const char *, size_t);
 
 void
 request_make(struct request *r, const struct conf *conf, const struct conf_model *to, const struct prompt *p)
 {
 	struct arena	*a = arena_open();
+	struct buf	*b = &r->body;
 
 	memset(r, 0, sizeof *r);
-	options(&r->head, conf, to, p->tools != NULL);
-	prompt_messages(p, conf, request_who(a, to), &r->messages);
-	piece(r, r->head.p, r->head.n);
+	options(b, conf, to, p->tools != NULL);
 	if (p->tools != NULL) {
-		piece(r, ",\"tools\":", 9);
-		piece(r, p->tools, strlen(p->tools));
+		jw_key(b, "tools");
+		buf_str(b, p->tools);
 	}
-	piece(r, ",\"messages\":", 12);
-	piece(r, r->messages.p, r->messages.n);
-	piece(r, "}", 1);
+	jw_key(b, "messages");
+	prompt_messages(p, conf, request_who(a, to), b);
+	jw_close(b, '}');
+	r->size = b->n;
 	arena_close(&a);
 }
 
 void
 request_free(struct request *r)
 {
-	buf_free(&r->head);
-	buf_free(&r->messages);
-	r->nbody = 0;
-}
-
-size_t
-request_size(const struct request *r)
-{
-	size_t	 n = 0;
-
-	for (int i = 0; i < r->nbody; i++)
-		n += r->body[i].iov_len;
-	return n;
+	buf_free(&r->body);
 }
 
 const char *
@@ -141,12 +128,4 @@ option(struct buf *b, json_object *extra, const char *key, const char *json)
 		return;
 	jw_key(b, key);
 	jw_raw(b, json);
-}
-
-static void
-piece(struct request *r, const char *s, size_t n)
-{
-	union { const char *in; void *out; } both = { .in = s };	/* iovec has no const */
-
-	r->body[r->nbody++] = (struct iovec){ .iov_base = both.out, .iov_len = n };
 }

@@ -1,15 +1,12 @@
 /*
  * request -- one chat-completions request as it goes out.
  *
- * The body stays in pieces: what all requests of a model share is never copied into it
- * (ten thousand turns wait with theirs at once).  request_make() writes the
- * head and the messages, and points to the table's text of the tools, which must live as long; request_free() gives
- * it back.  Nothing yields.
+ * The body is one text, which curl then sends together with its own head.  It is the caller's until request_free(),
+ * which gives it back as soon as it has been sent: ten thousand turns wait for their answers at once.
+ * Nothing yields.
  */
 #ifndef PARLEY_MODEL_REQUEST_H
 #define PARLEY_MODEL_REQUEST_H
-
-#include <sys/uio.h>
 
 #include "base/buf.h"
 
@@ -20,15 +17,12 @@ struct prompt;
 struct trace;
 
 struct request {
-	struct buf	 head;		/* model and options */
-	struct buf	 messages;
-	struct iovec	 body[6];
-	int		 nbody;
+	struct buf	 body;
+	size_t		 size;		/* of the body, also when that is gone */
 };
 
 void	 request_make(struct request *, const struct conf *, const struct conf_model *, const struct prompt *);
-void	 request_free(struct request *);
-size_t	 request_size(const struct request *);	/* bytes of the body */
+void	 request_free(struct request *);	/* its body */
 
 const char *request_url(struct arena *, const struct conf_model *);
 /* NULL at the end; trace NULL: none. */

@@ -51,15 +51,15 @@ mcp_body(struct arena *a, const struct mcp_peer *peer, const struct mcp_ask *ask
 }
 
 struct http *
-mcp_message_open(struct job *job, struct arena *a, const struct mcp_peer *peer, const struct mcp_ask *ask, struct iovec *piece,
+mcp_message_open(struct job *job, struct arena *a, const struct mcp_peer *peer, const struct mcp_ask *ask, const char *body,
     int64_t ms, size_t max)
 {
 	return http_open(job, &(struct http_ask){
 		.method = "POST",
 		.url = peer->conf->url,
 		.headers = mcp_headers(a, peer, ask, NULL),
-		.body = piece,
-		.nbody = 1,
+		.body = body,
+		.nbody = strlen(body),
 		.ca_file = peer->conf->ca_file,
 		.connect_ms = ms < MCP_CONNECT_MS ? ms : MCP_CONNECT_MS,
 		.total_ms = ms,
@@ -98,8 +98,7 @@ static void
 note_send(struct job *job, const struct mcp_peer *peer, const char *body)
 {
 	struct arena	*a = arena_open();
-	struct iovec	 piece = { .iov_base = arena_memdup(a, body, strlen(body)), .iov_len = strlen(body) };
-	struct http	*h = mcp_message_open(job, a, peer, NULL, &piece, NOTE_MS, NOTE_MAX);
+	struct http	*h = mcp_message_open(job, a, peer, NULL, body, NOTE_MS, NOTE_MAX);
 
 	(void)http_status(h);
 	http_close(&h);

@@ -7,8 +7,6 @@
 #ifndef PARLEY_TOOL_MCP_NOTE_H
 #define PARLEY_TOOL_MCP_NOTE_H
 
-#include <sys/uio.h>
-
 #include "tool/mcp_wire.h"
 
 struct http;
@@ -19,7 +17,7 @@ struct http;
 /* The text of a request or notification. */
 const char *mcp_body(struct arena *, const struct mcp_peer *, const struct mcp_ask *, int64_t id);
 /* Begins the POST of one message; piece must stay.  ask NULL: it is no request of ours. */
-struct http *mcp_message_open(struct job *, struct arena *, const struct mcp_peer *, const struct mcp_ask *, struct iovec *piece,
+struct http *mcp_message_open(struct job *, struct arena *, const struct mcp_peer *, const struct mcp_ask *, const char *body,
 	    int64_t ms, size_t max);
 
 /* yields.  The server asks us for something; we have declared nothing that it could ask for. */

@@ -101,11 +101,8 @@ mcp_reply_close(struct mcp_reply *reply)
 static void
 exchange_open(struct exchange *x, const char *body)
 {
-	struct iovec	*piece = arena_new(x->reply->arena, struct iovec);
-
-	piece->iov_base = arena_memdup(x->reply->arena, body, strlen(body));
-	piece->iov_len = strlen(body);
-	x->http = mcp_message_open(x->job, x->reply->arena, x->peer, x->ask, piece, x->ask->timeout_ms, x->ask->max);
+	x->http = mcp_message_open(x->job, x->reply->arena, x->peer, x->ask, arena_strdup(x->reply->arena, body),
+	    x->ask->timeout_ms, x->ask->max);
 }
 
 static void

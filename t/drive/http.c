@@ -62,7 +62,7 @@ opened(int watch)
 int
 main(int argc, char **argv)
 {
-	struct iovec	 body;
+	char		*body;
 	int		*ids, watch;
 
 	if (argc != 7)
@@ -70,15 +70,13 @@ main(int argc, char **argv)
 	ask = (struct http_ask){ .method = "GET", .url = argv[1], .ca_file = argv[2], .connect_ms = 10000,
 	    .first_byte_ms = 20000, .idle_ms = 2000, .max_body = 64 * 1024 * 1024 };
 	left = atoi(argv[3]);
-	body = (struct iovec){ .iov_len = (size_t)atol(argv[4]), .iov_base = malloc((size_t)atol(argv[4]) + 1) };
-	memset(body.iov_base, 'x', body.iov_len);
+	ask.nbody = (size_t)atol(argv[4]);
+	ask.body = body = malloc(ask.nbody + 1);
+	memset(body, 'x', ask.nbody);
 	slow_ms = atoi(argv[5]);
 	keep = (size_t)atol(argv[6]);
-	if (body.iov_len > 0) {
+	if (ask.nbody > 0)
 		ask.method = "POST";
-		ask.body = &body;
-		ask.nbody = 1;
-	}
 	watch = inotify_init1(IN_NONBLOCK);
 	inotify_add_watch(watch, ask.ca_file, IN_OPEN);
 	signal(SIGPIPE, SIG_IGN);
@@ -93,7 +91,7 @@ main(int argc, char **argv)
 	http_stop();
 	loop_close();
 	printf("opened %d\n", opened(watch));
-	free(body.iov_base);
+	free(body);
 	free(ids);
 	return 0;
 }
