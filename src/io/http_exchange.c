@@ -12,15 +12,6 @@
 #define UNREAD_MAX	(64 * 1024)	/* then the transfer is paused */
 #define UNREAD_SHARED_MAX	(16 * 1024 * 1024)	/* over HTTP/2: then it is given up */
 
-/*
- * curl's buffers for each exchange (16 and 64 KiB by default).  Pieces of a stream are small, but
- * under HTTP/2 the buffer must hold a whole TLS record: with less, curl 7.88 leaves
- * the end of a body in its own memory until something else arrives on the connection.
- */
-#define RECEIVE_SIZE		2048L
-#define RECEIVE_SIZE_TLS	16384L
-#define SEND_SIZE		16384L		/* the smallest curl takes */
-
 static CURLcode	 set_manners(struct http *, const struct http_ask *);
 static CURLcode	 set_request(struct http *, const struct http_ask *);
 static CURLcode	 set_headers(struct http *, const struct http_ask *);

@@ -40,6 +40,15 @@ struct http {
 	char		 text[CURL_ERROR_SIZE];
 };
 
+/*
+ * curl's buffers for each exchange (16 and 64 KiB by default).  Pieces of a stream are small, but
+ * under HTTP/2 the buffer must hold a whole TLS record: with less, curl 7.88 leaves
+ * the end of a body in its own memory until something else arrives on the connection.
+ */
+#define RECEIVE_SIZE		2048L
+#define RECEIVE_SIZE_TLS	16384L
+#define SEND_SIZE		16384L		/* the smallest curl takes */
+
 CURLcode exchange_set(struct http *, const struct http_ask *);	/* all options of h->easy */
 enum http_error exchange_meaning(CURL *, CURLcode, const char *text);
 void	 exchange_wake(struct http *);

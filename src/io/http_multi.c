@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "io/http.h"
 #include "io/http_exchange.h"
+#include "io/http_memory.h"
 #include "run/deadline.h"
 #include "run/loop.h"
 
@@ -43,7 +44,7 @@ int
 http_start(void)
 {
 	assert(net.multi == NULL);
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
+	if (http_memory_init() != CURLE_OK ||
 	    (net.multi = curl_multi_init()) == NULL)
 		return -1;
 	net.timer.fn = on_time;
@@ -64,7 +65,7 @@ http_stop(void)
 	curl_multi_cleanup(net.multi);
 	timer_clear(&net.timer);
 	memset(&net, 0, sizeof net);
-	curl_global_cleanup();
+	http_memory_end();
 }
 
 CURL *
