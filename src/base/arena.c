@@ -64,7 +64,7 @@ arena_open(void)
 
 	if (a == NULL)
 		arena_exhausted();
-	a->grow = ARENA_FIRST * 2;
+	a->grow = ARENA_FIRST;
 	if (!ARENA_TIGHT) {
 		a->at = (char *)a + used;
 		a->end = (char *)a + ARENA_FIRST;

@@ -34,6 +34,17 @@ rows_message(struct job *job, const struct pg_rows *rows, int row, struct messag
 	return rows_calls(job, pg_col(rows, row, CALLS), m);
 }
 
+void
+rows_keep(struct job *job, struct message *m)
+{
+	const char	**texts[] = {
+		&m->id, &m->content, &m->raw, &m->model, &m->turn_state, &m->error_code, &m->created_at
+	};
+
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+		*texts[i] = arena_strdup(job->arena, *texts[i]);
+}
+
 static int
 rows_calls(struct job *job, const char *text, struct message *m)
 {

@@ -18,6 +18,8 @@ struct job;
 #define ROWS_MESSAGE	"turn, run, idx, id, role, content, raw, source, turn_state, error_code, interrupted, created_at, calls"
 
 int	 rows_message(struct job *, const struct pg_rows *, int row, struct message *);	/* -1: internal_error */
+/* Copies what points into the rows, which are then not needed any more. */
+void	 rows_keep(struct job *, struct message *);
 
 /* JSON as a tool wrote it, without its blanks, which each later prompt would pay for; NULL stays NULL. */
 const char *rows_json(struct job *, const char *);

@@ -18,7 +18,8 @@
 
 static int	 await(struct http *);
 static int64_t	 limit(const struct http *, enum http_error *);
-static size_t	 hand_out(struct http *, char *, size_t);
+static ssize_t	 readable(struct http *);
+static void	 forget_taken(struct http *);
 static void	 resume(struct http *);
 static int	 fail(struct http *, enum http_error, const char *);
 static void	 hang_up(struct http *);
@@ -82,12 +83,40 @@ http_header(struct http *h, const char *name)
 ssize_t
 http_read(struct http *h, char *p, size_t n)
 {
+	ssize_t	 unread = readable(h);
+
 	assert(n > 0);
+	if (unread <= 0)
+		return unread;
+	if (n > (size_t)unread)
+		n = (size_t)unread;
+	memcpy(p, h->body.p + h->taken, n);
+	h->taken += n;
+	return (ssize_t)n;
+}
+
+ssize_t
+http_take(struct http *h, const char **p)
+{
+	ssize_t	 unread = readable(h);
+
+	if (unread > 0) {
+		*p = h->body.p + h->taken;
+		h->taken = h->body.n;
+	}
+	return unread;
+}
+
+/* yields until there is something to read: its bytes, 0 at the end, or -1. */
+static ssize_t
+readable(struct http *h)
+{
+	forget_taken(h);
 	for (;;) {
-		if (h->body.n == h->taken && h->paused)
+		if (h->body.n == 0 && h->paused)
 			resume(h);
 		if (h->body.n > h->taken)
-			return (ssize_t)hand_out(h, p, n);
+			return (ssize_t)(h->body.n - h->taken);
 		if (h->done)
 			return h->error == HTTP_OK ? 0 : -1;
 		if (await(h) < 0)
@@ -146,22 +175,16 @@ limit(const struct http *h, enum http_error *why)
 	return h->total_by;
 }
 
-static size_t
-hand_out(struct http *h, char *p, size_t n)
+/* What has been read to its end makes room. */
+static void
+forget_taken(struct http *h)
 {
-	size_t	 unread = h->body.n - h->taken;
-
-	if (n > unread)
-		n = unread;
-	memcpy(p, h->body.p + h->taken, n);
-	h->taken += n;
-	if (h->taken == h->body.n) {
-		h->taken = 0;
-		buf_clear(&h->body);
-		if (h->body.cap > BUFFER_KEPT)
-			buf_free(&h->body);
-	}
-	return n;
+	if (h->taken < h->body.n)
+		return;
+	h->taken = 0;
+	buf_clear(&h->body);
+	if (h->body.cap > BUFFER_KEPT)
+		buf_free(&h->body);
 }
 
 /* The reader has caught up.  curl may call on_body() from inside, which may pause again. */

@@ -68,6 +68,8 @@ bool	 http_sent(const struct http *);
 const char *http_header(struct http *, const char *name);
 /* yields: bytes read (> 0), 0 at the proper end, -1 on failure (what came before it is read first). */
 ssize_t	 http_read(struct http *, char *, size_t);
+/* The same without a copy: all that has come; good until the next call for this exchange. */
+ssize_t	 http_take(struct http *, const char **);
 enum http_error http_error(const struct http *);
 const char *http_detail(const struct http *);	/* curl's code and text, for the log; "" when all is well */
 int64_t	 http_first_byte_us(const struct http *);	/* of the body, since the start; 0 when none came */

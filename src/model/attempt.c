@@ -11,7 +11,6 @@
 #include "run/job.h"
 
 #define ERROR_BODY_MAX	16384	/* of an error body only so much is looked at */
-#define READ_SIZE	1024	/* on the fiber's stack */
 
 static void	 ask(struct attempt *, const struct conf_model *, const struct prompt *);
 static void	 refused(struct attempt *, int status);
@@ -47,12 +46,12 @@ attempt_open(struct attempt *t, struct job *job, const struct conf_model *to, co
 void
 attempt_read(struct attempt *t, size_t given)
 {
-	char		 in[READ_SIZE];
+	const char	*in;
 	struct fault	 fault;
 	ssize_t		 n;
 
 	while (t->state == ATTEMPT_READING && t->wire.content.whole <= given) {
-		n = http_read(t->http, in, sizeof in);
+		n = http_take(t->http, &in);
 		if (n > 0) {
 			if (t->first_byte == 0)
 				t->first_byte = now_us();
@@ -110,11 +109,11 @@ static void
 refused(struct attempt *t, int status)
 {
 	struct fault	 fault;
-	char		 in[READ_SIZE];
+	const char	*in;
 	ssize_t		 n;
 	int64_t		 wait;
 
-	while (t->body.n < ERROR_BODY_MAX && (n = http_read(t->http, in, sizeof in)) > 0)
+	while (t->body.n < ERROR_BODY_MAX && (n = http_take(t->http, &in)) > 0)
 		buf_add(&t->body, in, (size_t)n);
 	fault_status(&fault, status, http_header(t->http, "x-should-retry"), buf_text(&t->body), t->body.n);
 	wait = retry_header(http_header(t->http, "retry-after-ms"), http_header(t->http, "retry-after"),
