@@ -21,7 +21,7 @@ static void
 stream_send(struct stream *s)
 {
 	(void)(fcgi_write(s->req->fcgi, s->out.p, s->out.n) == 0 && fcgi_flush(s->req->fcgi));
-	buf_clear(&s->out);
+	buf_free(&s->out);
 	s->quiet_since = now_us();
 }
 

@@ -11,12 +11,16 @@
 #include <fastcgi.h>
 #include <fcgios.h>
 
-#include "base/buf.h"
 #include "base/conf.h"
 #include "io/fcgi_conn.h"
 #include "run/deadline.h"
 #include "run/loop.h"
 
+/* Of a record's content, and so of the buffer. */
+#define OUT_MAX		((size_t)16 * 1024)
+
+static void	 record_open(struct buf *, size_t);
+static void	 record_head(const struct fcgi *, char *, unsigned char type, size_t);
 static int	 bytes_wait(struct fcgi *);
 
 bool
@@ -71,12 +75,17 @@ fcgi_write(struct fcgi *c, const void *p, size_t n)
 	const char	*at = p;
 
 	while (n > 0 && !fcgi_gone(c)) {
-		int	 step = n < 65536 ? (int)n : 65536;
+		size_t	 room = OUT_MAX, step;
 
-		if (FCGX_PutStr(at, step, c->rq.out) != step)
-			return -1;
+		if (c->out.n == 0)
+			record_open(&c->out, n < OUT_MAX ? n : OUT_MAX);
+		room -= c->out.n - FCGI_HEADER_LEN;
+		step = n < room ? n : room;
+		buf_add(&c->out, at, step);
 		at += step;
-		n -= (size_t)step;
+		n -= step;
+		if (step == room)
+			(void)fcgi_flush(c);
 	}
 	return fcgi_gone(c) ? -1 : 0;
 }
@@ -84,15 +93,46 @@ fcgi_write(struct fcgi *c, const void *p, size_t n)
 int
 fcgi_flush(struct fcgi *c)
 {
-	if (fcgi_gone(c) || FCGX_FFlush(c->rq.out) != 0)
+	if (fcgi_gone(c))
 		return -1;
-	return 0;
+	if (c->out.n > 0) {
+		record_head(c, c->out.p, FCGI_STDOUT, c->out.n - FCGI_HEADER_LEN);
+		(void)OS_Write(c->fd, c->out.p, c->out.n);
+	}
+	buf_free(&c->out);
+	return c->broken ? -1 : 0;
+}
+
+/* Room for its header, which is written when its size is known. */
+static void
+record_open(struct buf *b, size_t n)
+{
+	static const char	 blank[FCGI_HEADER_LEN];
+
+	buf_reserve(b, FCGI_HEADER_LEN + n);
+	buf_add(b, blank, sizeof blank);
+}
+
+/* FastCGI 1.0, section 3.3. */
+static void
+record_head(const struct fcgi *c, char *to, unsigned char type, size_t n)
+{
+	FCGI_Header	 h = {
+		.version = FCGI_VERSION_1,
+		.type = type,
+		.requestIdB1 = (unsigned char)(c->rq.requestId >> 8),
+		.requestIdB0 = (unsigned char)c->rq.requestId,
+		.contentLengthB1 = (unsigned char)(n >> 8),
+		.contentLengthB0 = (unsigned char)n,
+	};
+
+	memcpy(to, &h, sizeof h);
 }
 
 bool
 fcgi_gone(const struct fcgi *c)
 {
-	return c->finished || c->broken || FCGX_GetError(c->rq.out) != 0;
+	return c->finished || c->broken;
 }
 
 /*
@@ -125,15 +165,24 @@ fcgi_finish(struct fcgi *c)
 	fcgi_hand_on(c, fcgi_end(c));
 	c->finished = true;
 	FCGX_FreeStream(&c->rq.in);
-	FCGX_FreeStream(&c->rq.out);
-	FCGX_FreeStream(&c->rq.err);
 }
 
+/* Sections 5.3 and 5.5: a stream ends with an empty record, a request with one that says so. */
 bool
 fcgi_end(struct fcgi *c)
 {
-	if (FCGX_FClose(c->rq.err) != 0 || FCGX_FClose(c->rq.out) != 0 ||
-	    (c->rq.in != NULL && FCGX_GetError(c->rq.in) != 0) || c->record.beyond || !fcgi_takes_more())
+	char	 ends[2 * FCGI_HEADER_LEN + sizeof(FCGI_EndRequestBody)] = { 0 };
+
+	if (c->out.n > 0)
+		record_head(c, c->out.p, FCGI_STDOUT, c->out.n - FCGI_HEADER_LEN);
+	record_head(c, ends, FCGI_STDOUT, 0);
+	record_head(c, ends + FCGI_HEADER_LEN, FCGI_END_REQUEST, sizeof(FCGI_EndRequestBody));
+	if (!fcgi_gone(c)) {
+		buf_add(&c->out, ends, sizeof ends);
+		(void)OS_Write(c->fd, c->out.p, c->out.n);
+	}
+	buf_free(&c->out);
+	if (c->broken || (c->rq.in != NULL && FCGX_GetError(c->rq.in) != 0) || c->record.beyond || !fcgi_takes_more())
 		c->rq.keepConnection = 0;
 	return c->rq.keepConnection != 0;
 }

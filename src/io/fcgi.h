@@ -7,7 +7,10 @@
  * request where the web server keeps it open.
  *
  * A client that is slow is waited for (client.read_timeout, client.write_timeout), one that has gone makes writes
- * fail; neither says anything about the turn.  Output is buffered (8 KiB) until fcgi_flush().
+ * fail; neither says anything about the turn.  Output is buffered (16 KiB) until fcgi_flush().
+ *
+ * Requests are read by libfcgi; the records of the answer are written here, as libfcgi's writers hold
+ * 9 KiB from the beginning of a request to its end, and a turn may wait for minutes with nothing to write.
  */
 #ifndef PARLEY_IO_FCGI_H
 #define PARLEY_IO_FCGI_H

@@ -9,6 +9,7 @@
 
 #include <fcgiapp.h>
 
+#include "base/buf.h"
 #include "io/fcgi.h"
 #include "io/record.h"
 
@@ -20,6 +21,7 @@ struct fcgi {
 	FCGX_Request	 rq;
 	int		 fd;		/* -1: closed, or given to another fiber */
 	struct record	 record;
+	struct buf	 out;		/* a record of the answer, its header at the front; NULL while there is nothing */
 	const struct conf *conf;	/* of the present request */
 	int64_t		 read_by;	/* the request must have arrived */
 	bool		 begun;		/* its first byte has */

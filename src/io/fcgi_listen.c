@@ -416,6 +416,8 @@ request_read(struct fcgi *c)
 	/* With the listening socket -1 every error ends in a closed connection and -EBADF. */
 	if (FCGX_Accept_r(&c->rq) != 0)
 		return -1;
+	FCGX_FreeStream(&c->rq.out);
+	FCGX_FreeStream(&c->rq.err);
 	if (c->rq.role != ROLE_RESPONDER)
 		return request_drop(c);
 	return body_begin(c);
