@@ -19,7 +19,7 @@ BEGIN
 		SELECT c.oid::regclass, string_agg(quote_ident(a.attname), ', ')
 		  FROM pg_catalog.pg_class c
 		  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-		   AND (a.attname IN ('user_id', 'conversation_id') OR a.atttypid IN ('date'::regtype, 'timestamptz'::regtype))
+		   AND (a.attname IN ('user_id', 'conversation_id') OR a.atttypid IN ('date'::regtype, 'timestamptz'::regtype, 'timestamptz[]'::regtype))
 		 WHERE c.relnamespace = 'parley'::regnamespace AND c.relkind IN ('r', 'p') AND c.relrowsecurity
 		 GROUP BY c.oid HAVING bool_or(a.attname = 'user_id')
 	LOOP
@@ -209,11 +209,12 @@ CREATE OR REPLACE FUNCTION parley.prune_tables(p_before timestamptz)
 RETURNS TABLE (name text, before timestamptz, age text, alone boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT format('parley.%I', c.relname),
-	       -- A key and a lease are of no use after a day.
-	       CASE WHEN c.relname IN ('idempotency_keys', 'live') THEN greatest(p_before, clock_timestamp() - interval '1 day')
+	       -- A key, a lease and a pace are of no use after a day.
+	       CASE WHEN c.relname IN ('idempotency_keys', 'live', 'pace') THEN greatest(p_before, clock_timestamp() - interval '1 day')
 	            ELSE p_before END,
-	       format('greatest(%s)', string_agg(format('t.%I::timestamptz', a.attname), ', ')
-	           FILTER (WHERE a.atttypid IN ('date'::regtype, 'timestamptz'::regtype))),
+	       format('greatest(%s)', string_agg(format(CASE a.atttypid WHEN 'timestamptz[]'::regtype
+	           THEN '(SELECT max(x) FROM unnest(t.%I) x)' ELSE 't.%I::timestamptz' END, a.attname), ', ')
+	           FILTER (WHERE a.atttypid IN ('date'::regtype, 'timestamptz'::regtype, 'timestamptz[]'::regtype))),
 	       bool_or(a.attname = 'conversation_id') AND c.relname <> 'idempotency_keys'
 	  FROM pg_class c
 	  JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'parley'
@@ -221,7 +222,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relrowsecurity AND c.relname <> 'conversations'
 	 GROUP BY c.relname
 	HAVING bool_or(a.attname = 'user_id')
-	   AND bool_or(a.atttypid IN ('date'::regtype, 'timestamptz'::regtype))
+	   AND bool_or(a.atttypid IN ('date'::regtype, 'timestamptz'::regtype, 'timestamptz[]'::regtype))
 	 ORDER BY c.relname
 $$;
 COMMENT ON FUNCTION parley.prune_tables IS
