@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/conf.h"
 #include "base/log.h"
+#include "ctl_mcp.h"
 #include "io/http.h"
 #include "model/client.h"
 #include "model/prompt.h"
@@ -110,7 +111,7 @@ static bool
 trial_run(struct trial *t)
 {
 	(void)log_open(NULL, LOG_ERROR, NULL);
-	fiber_stack_size((size_t)t->conf.worker_stack_size);
+	ctl_fibers(&t->conf);
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (loop_open() < 0)
 		return false;

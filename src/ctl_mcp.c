@@ -93,6 +93,16 @@ ctl_mcp_call(const struct conf *conf, struct arena *a, const struct conf_mcp *m,
 
 /* -- the loop -- */
 
+void
+ctl_fibers(const struct conf *conf)
+{
+	static bool	 known;
+
+	if (!known)
+		fiber_stack_size((size_t)conf->worker_stack_size);
+	known = true;
+}
+
 static int
 errands_run(const struct conf *conf, struct errand *errands, int n)
 {
@@ -102,7 +112,7 @@ errands_run(const struct conf *conf, struct errand *errands, int n)
 		return 0;
 	/* What a worker would log of it is said here in other words. */
 	(void)log_open(NULL, LOG_ERROR, NULL);
-	fiber_stack_size((size_t)conf->worker_stack_size);
+	ctl_fibers(conf);
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (conf->database_url == NULL || loop_open() < 0)
 		return -1;

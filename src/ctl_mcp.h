@@ -30,6 +30,9 @@ struct ctl_mcp {
 	const char		*mend;
 };
 
+/* Before a loop: the size of its fibers' stacks, which is said once in the life of the program. */
+void	 ctl_fibers(const struct conf *);
+
 /* Asks all servers at once; answers has room for conf->nmcp.  token: the caller's, NULL: none.  -1: nothing could be asked. */
 int	 ctl_mcp_ask(const struct conf *, struct arena *, const char *token, struct ctl_mcp *answers);
 
