@@ -97,6 +97,27 @@ subtest 'the command line' => sub {
 	is_deeply rows('bob'), $bobs, '... and does nothing';
 };
 
+subtest 'on a terminal it asks' => sub {
+	plan skip_all => 'script is not there (Debian: bsdutils)' unless grep { -x "$_/script" } split /:/, $ENV{PATH};
+	my $say = sub {
+		my ($word) = @_;
+		my $line = "'$ctl->{program}' -c '$ctl->{dir}/parley.conf' user erase pat";
+		local $ENV{PARLEY_AUTH_SECRET} = $Parley::Test::SECRET;
+		my $out = qx{(sleep 0.5; printf '$word\\n'; sleep 0.5) | script -qec "$line" /dev/null 2>&1};
+		return ($? >> 8, $out);
+	};
+	fill('pat');
+	my $was = rows('pat');
+	for my $word ('no', '', 'y', 'yes please') {
+		my ($status, $out) = $say->($word);
+		is $status, 1, "'$word'";
+		like $out, qr/^parley\.messages +$was->{'parley.messages'}\r?\n.*Erase all of pat, for ever\? \(yes\/no\)/ms, '... it had asked, and said how much it is';
+		is_deeply rows('pat'), $was, '... and nothing is gone';
+	}
+	is +($say->('yes'))[0], 0, 'yes';
+	is_deeply rows('pat'), {}, '... and all is';
+};
+
 subtest 'export' => sub {
 	my ($status, $out, $err) = $ctl->run('user', 'export', bytes($ANN));
 	is $status, 0, 'everything' or diag $err;

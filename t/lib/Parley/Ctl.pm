@@ -20,7 +20,7 @@ sub new {
 	my ($class, $pg, %conf) = @_;
 	my $self = bless { owner_pid => $$, dir => Parley::Process::tempdir(), program => Parley::Pool::program('parleyctl') }, $class;
 
-	open my $fh, '>:utf8', "$self->{dir}/parley.conf" or die "parley.conf: $!";
+	open my $fh, '>:encoding(UTF-8)', "$self->{dir}/parley.conf" or die "parley.conf: $!";
 	print $fh Parley::Pool::conf_text({ 'database.url' => $pg->url('parley_worker'), 'database.ops_url' => $pg->url('postgres'), %conf });
 	close $fh;
 	chmod 0600, "$self->{dir}/parley.conf";
