@@ -16,7 +16,7 @@ package Parley::Front;
 #	neighbour	1: the server was told to hand the rest of /api/ to Parley::Front::neighbour
 #	page		1: the page is at /
 #	hsts		1: Strict-Transport-Security is set
-#	chunked		0: the server cannot take a body whose length is not told
+#	chunked		0: the server cannot take a body whose length is not told; 1: only by HTTP/1.1; (2)
 #	own		what the server's own errors lack: 'id' (no request_id), 'retry' (503 without Retry-After)
 #	gone		status that the server gives while no worker is there (503)
 #
@@ -114,7 +114,7 @@ sub _user { return "front-$$-" . ++$users }
 
 sub suite {
 	my (%f) = @_;
-	my $f = { chunked => 1, own => '', gone => 503, %f };
+	my $f = { chunked => 2, own => '', gone => 503, %f };
 
 	subtest $f->{name} => sub {
 		ok ready($f), 'the server answers' or return;
@@ -232,7 +232,7 @@ sub _paths {
 		error_is(ask($f, 'GET', '/api/auth/session', undef), 404, 'not_found', 'nor this');
 		return;
 	}
-	for my $path ('/api/auth/session?x=%41', '/api/auth/callback/a%20b', '/api/chatter', '/api/conversation') {
+	for my $path ('/api/auth/session?x=%2B', '/api/auth/callback/a%20b', '/api/chatter', '/api/conversation') {
 		my $r = ask($f, 'GET', $path, undef, headers => { Cookie => 'c=1' });
 		is $r->{status}, 200, "$path is another application's" or diag $r->{body};
 		is $r->{json}{path}, $path, '... which sees it as it is';
@@ -246,7 +246,10 @@ sub _sizes {
 	my ($f) = @_;
 
 	error_is(ask($f, 'POST', '/api/chat', { message => 'x' x 70_000 }), 413, 'body_too_large', '70 kB: the worker says so');
-	_own_error($f, ask($f, 'POST', '/api/chat', { message => 'x' x 400_000 }), 413, 'body_too_large', '400 kB: the server does');
+	# The answer comes before all was sent: by HTTP/2 curl 7.88 may lose it, by TLS a reset may overtake it, but for
+	# a body that fits into the buffers on the way.
+	_own_error($f, ask({ %$f, http2 => 0 }, 'POST', '/api/chat', { message => 'x' x 140_000 }), 413, 'body_too_large',
+	    '140 kB: the server does');
 	is chat($f, _user(), "script:plain " . "\x{1f600}" x 1900)->{status}, 200, 'a long message';
 }
 
@@ -258,7 +261,8 @@ sub _bodies {
 	    415, 'unsupported_media_type', 'a form');
 	error_is(ask($f, 'POST', '/api/chat', { message => ' ' }), 422, 'validation_error', 'an empty message', field => 'message');
 	return unless $f->{chunked};
-	my $r = ask($f, 'POST', '/api/chat', { message => 'script:plain' }, user => _user(), chunked => 1);
+	my $r = ask({ %$f, $f->{chunked} == 1 ? (http2 => 0) : () }, 'POST', '/api/chat', { message => 'script:plain' },
+	    user => _user(), chunked => 1);
 	is $r->{status}, 200, 'a body whose length is not told' or diag $r->{body};
 	is $r->{json}{response}, 'Hello, world.', '... arrives';
 }
