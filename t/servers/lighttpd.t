@@ -8,7 +8,7 @@ use IO::Select;
 use IO::Socket::UNIX;
 use Test::More;
 
-use Parley::Contract;
+use Parley::Client;
 use Parley::Curl;
 use Parley::Front;
 use Parley::Lighttpd;
@@ -73,29 +73,33 @@ suite('by TCP', $tcp, $l, restart => sub { $tcp->pool->restart });
 undef $tcp;
 undef $l;
 
-# What the worker is told, and what is not said twice.
-subtest 'a worker lost in the middle' => sub {
-	my $listen = IO::Socket::UNIX->new(Local => "$dir/die.sock", Listen => 5) or die "$dir/die.sock: $!";
-	chmod 0777, "$dir/die.sock";
-	$l = Parley::Lighttpd->new(socket => "$dir/die.sock");
-	my %f = (url => $l->url);
-	my $c = Parley::Front::begin(\%f, 'POST', '/api/a%2Fb%20c/chat?x=%41', { message => 'Hello' }, token => 't',
-	    headers => { Cookie => 'c=1', Proxy => 'http://192.0.2.1/', 'Idempotency-Key' => 'k', 'Last-Event-ID' => 7 });
-	my $conn = $listen->accept;
-	sysread $conn, my $params, 65536;
-	close $conn;
-	my $r = $c->response;
-	is $r->{status}, 500, 'an answer';
-	is $r->{json}{error_code}, 'internal_error', '... in the shape of all errors';
-	is $r->{headers}{'retry-after'}, undef, '... not to be sent again blindly';
-	ok !IO::Select->new($listen)->can_read(1), '... nor by lighttpd';
+subtest 'what a worker is told, and when it is lost' => sub {
+	my $listen = IO::Socket::UNIX->new(Local => "$dir/told.sock", Listen => 5) or die "$dir/told.sock: $!";
+	chmod 0777, "$dir/told.sock";
+	$l = Parley::Lighttpd->new(socket => "$dir/told.sock", tls => $dir);
+	for my $http2 (0, 1) {
+		my $r = Parley::Front::told_ok({ url => $l->url, ca => "$dir/ca.pem", http2 => $http2 }, $listen);
+		is $r->{status}, 500, 'an answer';
+		is $r->{json}{error_code}, 'internal_error', '... in the shape of all errors';
+		is $r->{headers}{'retry-after'}, undef, '... not to be sent again blindly';
+		ok !IO::Select->new($listen)->can_read(0.5), '... nor by lighttpd';
+	}
+};
 
-	like $params, qr{REQUEST_URI/api/a%2Fb%20c/chat\?x=%41}, 'the address as it was sent: an escaped slash stays one';
-	like $params, qr/HTTP_AUTHORIZATIONBearer t/, 'the token arrives';
-	like $params, qr/HTTP_IDEMPOTENCY_KEYk/, 'Idempotency-Key arrives';
-	like $params, qr/HTTP_LAST_EVENT_ID7/, 'Last-Event-ID arrives';
-	like $params, qr/REMOTE_ADDR127\.0\.0\.1/, 'the address of the client is lighttpd\'s word';
-	unlike $params, qr/c=1/, 'cookies do not';
-	unlike $params, qr/192\.0\.2\.1/, 'nor does Proxy';
+subtest 'what lighttpd says itself' => sub {
+	$l = Parley::Lighttpd->new(socket => "$dir/nobody.sock");
+	is $l->doubts, '', 'no doubts of the file as it is';
+	my $http = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+	for (["nonsense\r\n\r\n", 400, 'bad_request'], ["GET / ${http}A: " . 'a' x 40000 . "\r\n\r\n", 431, 'bad_request'],
+	    ["GET /nothing $http\r\n", 404, 'not_found'],
+	    ["POST / ${http}\r\n", 411, 'length_required'], ["PUT / ${http}Content-Length: 0\r\n\r\n", 501, 'not_implemented'],
+	    ["GET /api/health $http\r\n", 503, 'overloaded']) {
+		my ($bytes, $status, $code) = @$_;
+		my $c = Parley::Client->connect($l->port, 20);
+		$c->write($bytes);
+		my $r = $c->response;
+		is $r->{status}, $status, substr($bytes, 0, 12) =~ s/\r.*//sr;
+		is $r->{json}{error_code}, $code, "... $code" or diag $r->{body};
+	}
 };
 done_testing;

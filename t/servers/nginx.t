@@ -78,23 +78,26 @@ subtest 'several upstreams, one of them dead' => sub {
 		s/(die\.sock);/$1 weight=100;/ or die 'no upstream';
 	});
 	my $c = Parley::Front::begin({ url => $many->url }, 'POST', '/api/chat', { message => 'script:plain' }, user => 'once');
-	close_after_reading($listen);
+	Parley::Front::told($listen);
 	error_is($c->response, 500, 'internal_error', 'a worker lost in the middle of a POST');
 	is $p->pg->one('SELECT count(*) FROM parley.turns WHERE user_id = ?', 'once'), 0, '... no other was asked';
 	$many = Parley::Nginx->new(sockets => ["$dir/die.sock", $p->pool->socket], settings => sub {
 		s/(die\.sock);/$1 weight=100;/ or die 'no upstream';
 	});
 	$c = Parley::Front::begin({ url => $many->url }, 'GET', '/api/conversations', undef, user => 'once');
-	close_after_reading($listen);
+	Parley::Front::told($listen);
 	is $c->response->{status}, 200, 'a GET goes on to the next';
 };
 
-sub close_after_reading {
-	my ($listen) = @_;
-	my $conn = $listen->accept;
-	sysread $conn, my $bytes, 65536;
-	close $conn;
-}
+subtest 'what a worker is told' => sub {
+	my $listen = IO::Socket::UNIX->new(Local => "$dir/told.sock", Listen => 5) or die "$dir/told.sock: $!";
+	chmod 0777, "$dir/told.sock";
+	my $n = Parley::Nginx->new(sockets => ["$dir/told.sock"], tls => $dir);
+	for my $http2 (0, 1) {
+		my $r = Parley::Front::told_ok({ url => $n->url, ca => "$dir/ca.pem", http2 => $http2 }, $listen);
+		error_is($r, 500, 'internal_error', 'a worker lost in the middle');
+	}
+};
 
 subtest 'limits' => sub {
 	my $n = Parley::Nginx->new(sockets => [$p->pool->socket], limit => 1);

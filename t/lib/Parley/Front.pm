@@ -20,7 +20,8 @@ package Parley::Front;
 #	own		what the server's own errors lack: 'id' (no request_id), 'retry' (503 without Retry-After)
 #	gone		status that the server gives while no worker is there (503)
 #
-# neighbour(): another application, started; { url, process }.
+# neighbour(): another application, started; ->url, ->port.
+# told($listen): takes a request that a server makes to a worker, and breaks off; { name => [value, …] } of its parameters.
 # ask($front, $method, $path, $body, user => …, headers => {}) is one request; begin() does not wait.
 
 use strict;
@@ -271,17 +272,17 @@ sub _bodies {
 sub _headers {
 	my ($f) = @_;
 	my $user = _user();
-	my %lies = ('Request-Uri' => '/api/nothing', 'Request-Method' => 'DELETE', 'Remote-Addr' => '192.0.2.1',
-	    'Remote-User' => 'mallory', 'Script-Name' => '/x', 'Https' => 'on', 'Proxy' => 'http://192.0.2.1/', 'Status' => '500',
-	    REQUEST_URI => '/api/nothing', REMOTE_ADDR => '192.0.2.1', CONTENT_LENGTH => 2, HTTP_AUTHORIZATION => 'Bearer x',
-	    'Http-Authorization' => 'Bearer x', 'Server-Protocol' => 'HTTP/0.9', 'Gateway-Interface' => 'x', 'Fcgi-Role' => 'FILTER');
-	my $r = ask($f, 'POST', '/api/chat', { message => 'script:plain' }, user => $user, headers => \%lies);
+	my $r = ask($f, 'POST', '/api/chat', { message => 'script:plain' }, user => $user, headers => { lies() });
 
 	is $r->{status}, 200, 'headers named as parameters change nothing' or diag $r->{body};
 	is_deeply [$f->{test}->pg->one('SELECT count(*) FROM parley.conversations WHERE user_id = ?', $user)], [1], '... the turn is its user\'s';
 	error_is(ask($f, 'GET', '/api/conversations', undef, token => undef,
 	    headers => { 'Http-Authorization' => 'Bearer ' . token('alice'), HTTP_AUTHORIZATION => 'Bearer ' . token('alice') }),
 	    401, 'missing_token', '... nor is such a header a token');
+
+	is ask($f, 'GET', '/api/metrics', undef, token => undef)->{status}, 200, 'metrics, for this machine';
+	is ask($f, 'GET', '/api/metrics', undef, token => undef, headers => { 'X-Forwarded-For' => '127.0.0.1' })->{status}, 404,
+	    '... not for one who says that he is on it';
 
 	is ask($f, 'GET', '/api/health', undef, headers => { 'X-Request-Id' => 'my.id-1' })->{headers}{'x-request-id'}, 'my.id-1',
 	    'the request id of the client';
@@ -411,6 +412,60 @@ sub _gone {
 	$f->{start}->();
 	ok ready($f), '... and they come back';
 	is chat($f, _user(), 'script:plain')->{status}, 200, '... to work';
+}
+
+# Of one FCGI_PARAMS record (FastCGI 1.0, section 3.4), and a connection that is closed in the middle.
+sub told {
+	my ($listen) = @_;
+	my $conn = $listen->accept;
+	my ($in, %told) = ('');
+
+	while (1) {
+		sysread $conn, $in, 65536, length $in or die 'no parameters';
+		next if length $in < 24;
+		my ($type, $n) = unpack 'x17 C x2 n', $in;
+		die "a record of type $type" if $type != 4;
+		next if length $in < 24 + $n;
+		my $params = substr $in, 24, $n;
+		while (length $params) {
+			my ($name, $value) = map { _told_length(\$params) } 1, 2;
+			push @{$told{substr $params, 0, $name, ''}}, substr $params, 0, $value, '';
+		}
+		close $conn;
+		return \%told;
+	}
+}
+
+# One byte, or four with the highest bit set.
+sub _told_length {
+	my ($params) = @_;
+	my $n = unpack 'C', $$params;
+	return $n < 128 ? unpack('C', substr $$params, 0, 1, '') : unpack('N', substr $$params, 0, 4, '') & 0x7fffffff;
+}
+
+# Headers that would be parameters of the server's own, were their names taken as they are.
+sub lies {
+	return ('Request-Uri' => '/api/nothing', 'Request-Method' => 'DELETE', 'Remote-Addr' => '192.0.2.1',
+	    'Remote-User' => 'mallory', 'Script-Name' => '/x', 'Https' => 'on', 'Proxy' => 'http://192.0.2.1/', 'Status' => '500',
+	    REQUEST_URI => '/api/nothing', REMOTE_ADDR => '192.0.2.1', CONTENT_LENGTH => 2, HTTP_AUTHORIZATION => 'Bearer x',
+	    'Http-Authorization' => 'Bearer x', 'Server-Protocol' => 'HTTP/0.9', 'Gateway-Interface' => 'x', 'Fcgi-Role' => 'FILTER');
+}
+
+# A POST with a path of many signs and such headers, as a worker is told of it; the client's answer besides.
+sub told_ok {
+	my ($f, $listen) = @_;
+	my $c = begin($f, 'POST', '/api/a%2Fb%20c/chat?x=%41', { message => 'Hello' }, token => 't',
+	    headers => { lies(), Cookie => 'c=1', 'Idempotency-Key' => 'k', 'Last-Event-ID' => 7 });
+	my $told = told($listen);
+
+	my %want = (REQUEST_URI => '/api/a%2Fb%20c/chat?x=%41', REQUEST_METHOD => 'POST', REMOTE_ADDR => '127.0.0.1',
+	    CONTENT_LENGTH => 19, CONTENT_TYPE => 'application/json', HTTP_AUTHORIZATION => 'Bearer t', HTTP_IDEMPOTENCY_KEY => 'k',
+	    HTTP_LAST_EVENT_ID => 7);
+	is_deeply $told->{$_}, [$want{$_}], "$_, once" for sort keys %want;
+	is_deeply [grep { defined && /192\.0\.2\.1|mallory|nothing|DELETE/ } map { @{$told->{$_}} } grep { !/^HTTP_/ } sort keys %$told], [],
+	    'what is not a header has nothing of a header';
+	ok !exists $told->{$_}, "no $_" for qw(HTTP_COOKIE HTTP_PROXY REMOTE_USER STATUS);
+	return $c->response;
 }
 
 # Another application on the same host: tells what it was asked.
