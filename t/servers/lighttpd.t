@@ -89,6 +89,7 @@ subtest 'what a worker is told, and when it is lost' => sub {
 subtest 'what lighttpd says itself' => sub {
 	$l = Parley::Lighttpd->new(socket => "$dir/nobody.sock");
 	is $l->doubts, '', 'no doubts of the file as it is';
+	Parley::Front::marks_ok("$FindBin::Bin/../../conf/lighttpd/parley.conf", qw(own tls other gzip));
 	my $http = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
 	for (["nonsense\r\n\r\n", 400, 'bad_request'], ["GET / ${http}A: " . 'a' x 40000 . "\r\n\r\n", 431, 'bad_request'],
 	    ["GET /nothing $http\r\n", 404, 'not_found'],

@@ -120,6 +120,7 @@ subtest 'limits' => sub {
 };
 
 subtest 'nginx takes every form of the file' => sub {
+	Parley::Front::marks_ok("$FindBin::Bin/../../conf/nginx/parley.conf", qw(tls limit other));
 	my ($program) = grep { -x } map { "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
 	for my $form ({}, { tls => $dir }, { limit => 1 }, { other => $other->url }, { tls => $dir, limit => 1, other => $other->url }) {
 		my $n = Parley::Nginx->new(sockets => [$p->pool->socket], %$form);

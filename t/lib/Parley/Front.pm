@@ -21,12 +21,15 @@ package Parley::Front;
 #	gone		status that the server gives while no worker is there (503)
 #
 # neighbour(): another application, started; ->url, ->port.
+# marks_ok($file, qw(tls other)): the commands at the head of a sample switch on what waits there behind marks.
 # told($listen): takes a request that a server makes to a worker, and breaks off; { name => [value, …] } of its parameters.
 # ask($front, $method, $path, $body, user => …, headers => {}) is one request; begin() does not wait.
 
 use strict;
 use warnings;
 
+use File::Copy ();
+use File::Temp ();
 use IO::Socket::INET;
 use JSON::XS ();
 use Test::More;
@@ -466,6 +469,22 @@ sub told_ok {
 	    'what is not a header has nothing of a header';
 	ok !exists $told->{$_}, "no $_" for qw(HTTP_COOKIE HTTP_PROXY REMOTE_USER STATUS);
 	return $c->response;
+}
+
+sub marks_ok {
+	my ($file, @marks) = @_;
+	my $dir = File::Temp->newdir;
+
+	File::Copy::copy($file, "$dir/parley.conf") or die "$file: $!";
+	open my $fh, '<', $file or die "$file: $!";
+	my @lines = <$fh>;
+	for my $mark (@marks) {
+		ok scalar(grep { /^\s*#$mark / } @lines), "$mark: there is something behind the mark";
+		my ($command) = grep { /sed -i .*s\/#$mark / } @lines;
+		is system("cd $dir && " . $command =~ s/^#\s*//r), 0, "... $command";
+	}
+	open $fh, '<', "$dir/parley.conf" or die "$dir/parley.conf: $!";
+	is_deeply [grep { /^\s*#[a-z]+ \S|^[^#].*# without / } <$fh>], [], '... and nothing is left behind marks';
 }
 
 # Another application on the same host: tells what it was asked.
