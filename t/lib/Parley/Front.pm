@@ -30,6 +30,7 @@ use warnings;
 
 use File::Copy ();
 use File::Temp ();
+use IO::Select;
 use IO::Socket::INET;
 use JSON::XS ();
 use Test::More;
@@ -496,6 +497,7 @@ sub neighbour {
 	if ($pid == 0) {
 		$SIG{TERM} = 'DEFAULT';
 		while (getppid == $owner) {
+			IO::Select->new($listen)->can_read(1) or next;
 			my $conn = $listen->accept or next;
 			_neighbour_answer($conn);
 			close $conn;
