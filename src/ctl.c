@@ -37,6 +37,7 @@ static int	 cmd_stats(int, char **);
 static int	 cmd_user(int, char **);
 static int	 cmd_prune(int, char **);
 static int	 cmd_conf(int, char **);
+static int	 cmd_work(int, char **);
 
 static const struct command commands[] = {
 	{ "migrate", "[--schema DIR] [--single-role]", "bring the database up to date (as database.owner_url)", cmd_migrate },
@@ -46,6 +47,7 @@ static const struct command commands[] = {
 	{ "stats", "[--since 24h] [--json]", "how it goes, and what it has cost, by day and user", cmd_stats },
 	{ "user", "export USER | erase [--yes] USER", "all that there is of a user: print it as JSON, or delete it", cmd_user },
 	{ "prune", "--older-than 365d [--dry-run]", "delete conversations without activity for so long", cmd_prune },
+	{ "work", "--once [--seconds N]", "take up turns that have no worker, and end (for cron; 50 s at most)", cmd_work },
 	{ "conf", "", "print every key of the configuration: key, type, default, environment", cmd_conf },
 };
 
@@ -272,6 +274,14 @@ cmd_conf(int argc, char **argv)
 		return misused(command_find("conf"));
 	conf_keys(stdout);
 	return 0;
+}
+
+static int
+cmd_work(int argc, char **argv)
+{
+	int	 status = ctl_work(argc, argv, conf_read);
+
+	return status < 0 ? misused(command_find("work")) : status;
 }
 
 /* Whoever pipes the answer into a file on a full disk must hear of it. */

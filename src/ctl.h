@@ -31,5 +31,7 @@ int	 ctl_tools(int argc, char **argv, const struct conf *(*conf_read)(void));
 int	 ctl_stats(int argc, char **argv, const struct conf *(*conf_read)(void));
 int	 ctl_prune(int argc, char **argv, const struct conf *(*conf_read)(void));
 int	 ctl_user(int argc, char **argv, const struct conf *(*conf_read)(void));
+/* `work --once [--seconds N]`: what a worker would take over, until nothing is left to do. */
+int	 ctl_work(int argc, char **argv, const struct conf *(*conf_read)(void));
 
 #endif

@@ -32,7 +32,7 @@ sub ctl {
 subtest 'the command line' => sub {
 	my ($status, $out, $err) = ctl({}, '--help');
 	is $status, 0, '--help';
-	like $out, qr/^usage: parleyctl.*migrate.*token.*check.*conf/s, 'names the commands';
+	like $out, qr/^usage: parleyctl.*migrate.*token.*check.*work.*conf/s, 'names the commands';
 	($status, $out) = ctl({}, '--version');
 	like $out, qr/^parleyctl [0-9.]+$/, '--version';
 	for my $words ([], ['nonsense'], ['token'], ['token', 'a', 'b'], ['token', '--ttl', 'x', 'a'], ['token', '--ttl', '0', 'a'],

@@ -13,6 +13,7 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "chat/pulse.h"
+#include "chat/role.h"
 #include "chat/watch.h"
 #include "chat/work.h"
 #include "io/fcgi.h"
@@ -29,22 +30,6 @@
 #define LOOK_MS		50	/* how often the drain looks whether all is done */
 #define RELEASE_MS	3000	/* for turns that are told to stop: two statements, one of them waited for */
 #define SECOND_US	INT64_C(1000000)
-
-/*
- * A superuser, a role with BYPASSRLS, and the owner of a table whose security is not forced
- * see everybody's rows.  Schema and tables may not be there yet.
- */
-static const char	role_sql[] =
-    "SELECT CASE WHEN r.rolsuper THEN 'is a superuser' WHEN r.rolbypassrls THEN 'has BYPASSRLS'"
-    "            WHEN EXISTS (SELECT FROM pg_catalog.pg_class c"
-    "                WHERE c.relnamespace = n.oid AND c.relrowsecurity"
-    "                  AND NOT pg_catalog.row_security_active(c.oid))"
-    "            THEN 'owns tables without FORCE ROW LEVEL SECURITY' ELSE '' END AS unbound,"
-    "       coalesce(n.nspowner = r.oid, false) AS owner,"
-    "       r.rolname AS role"
-    "  FROM pg_catalog.pg_roles r"
-    "  LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'parley'"
-    " WHERE r.rolname = current_user";
 
 /* This process, from start to end: nothing of a request or a turn. */
 static struct {
@@ -64,7 +49,6 @@ static void	 hup_came(int);
 static void	 drain_run(void *);
 static bool	 drain_wait(int64_t until);
 static void	 role_ask(void *);
-static void	 role_look(const PGresult *);
 
 int
 worker_run(const char *conf_path)
@@ -135,7 +119,7 @@ worker_open(const struct conf *conf)
 	}
 	(void)signal(SIGPIPE, SIG_IGN);
 
-	pg_on_first_connect(role_sql, role_look);
+	role_guard(WORKER_ROLE);
 	if (pg_start(conf) < 0 || http_start() < 0 || pulse_start(conf) < 0)
 		return -1;
 	/* A pool for tools alone may know no model. */
@@ -259,22 +243,4 @@ role_ask(void *arg)
 	if (pg_query(&job, PG_TURN, &rows, "SELECT 1") < 0)
 		log_say(LOG_WARN, "worker_start", "the database cannot be reached yet");
 	job_close(&job);
-}
-
-static void
-role_look(const PGresult *res)
-{
-	const char	*why = PQntuples(res) == 1 ? PQgetvalue(res, 0, 0) : "is unknown";
-
-	if (*why == '\0') {
-		if (PQgetvalue(res, 0, 1)[0] == 't')
-			log_say(LOG_WARN, "role", "the database role owns the schema parley: row level security binds it, "
-			    "but it could switch it off; a role of its own would be safer (parley_worker)");
-		return;
-	}
-	log_say(LOG_ERROR, "role", "the database role \"%s\" is not bound by row level security, as it %s: "
-	    "set database.url to a role that is (parley_worker, which parleyctl migrate makes)",
-	    PQntuples(res) == 1 ? PQgetvalue(res, 0, 2) : "?", why);
-	/* Not exit(): this is a fiber's stack, and nothing is half done. */
-	_exit(WORKER_ROLE);
 }

@@ -102,6 +102,7 @@ turn_open(struct turn *t, int rc, struct store_begun *begun)
 	t->key = begun->key;
 	memcpy(job->conversation_id, t->key.conversation_id, sizeof job->conversation_id);
 	job->turn = t->key.turn;
+	t->closed = begun->got == STORE_ENDED;
 	if (begun->got != STORE_BEGUN)
 		return 0;
 

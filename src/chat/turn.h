@@ -48,6 +48,7 @@ struct turn {
 	struct job		*job;
 	struct turn_key		 key;		/* conversation and turn are known also when it is not mine */
 	bool			 mine;		/* this worker runs it */
+	bool			 closed;	/* turn_take() has ended it in place of running it: asked to stop, given up for good, … */
 	const char		*state;		/* while mine, and after: as in the contract, section 4 */
 	struct prompt		 prompt;	/* its messages are the history and this turn's own */
 	int			 room;		/* messages allocated */

@@ -24,6 +24,10 @@
 #define TELL_MS		10000
 /* A turn without any lease is looked for every so many looks: the search is wider. */
 #define ORPHANS_EVERY	2
+/* work_once() looks whether its turns are done. */
+#define DONE_MS		50
+/* For those that are given back when its time is over: two statements, one of them waited for. */
+#define RELEASE_MS	3000
 
 /* What a fiber is to run: the only thing that it is given. */
 struct work {
@@ -37,12 +41,15 @@ static struct fiber	*self;
 static const struct conf *settings;
 static bool		 ending, ended;
 static int		 taking;
+/* How many turns became this process's, or were ended by it: for who tells of it at the end. */
+static int		 taken;
 /* When a look that failed is told of again. */
 static int64_t		 tell_at;
 
 static void	 look_run(void *);
-static int	 look(int64_t nth);
+static int	 look(bool orphans);
 static void	 look_soon(int64_t until);
+static bool	 rest_wait(int64_t until);
 static void	 look_fail(struct job *);
 static void	 work_fail(struct job *);
 static void	 work_begin(const struct turn_key *, bool handed);
@@ -88,6 +95,47 @@ work_wanted(void)
 	return !ending && settings != NULL;
 }
 
+int
+work_once(const struct conf *conf, int64_t until, int *released)
+{
+	bool	 asked = false;
+	int	 n = 0;
+
+	settings = conf;
+	self = fiber_self();
+	*released = 0;
+	while (!ending && now_us() < until) {
+		/* One that was not begun in this time would be found again. */
+		if ((n = look(true)) < 0 && !asked)
+			return -1;
+		asked = true;
+		if (rest_wait(deadline_first(until, deadline_ms(LOOK_US / 1000))) && n == 0)
+			break;
+	}
+
+	work_stop();
+	if (!rest_wait(now_us())) {
+		*released = pulse_turns() + taking;
+		pulse_stop_turns(JOB_DRAINED);
+		work_end();
+		(void)rest_wait(deadline_ms(RELEASE_MS));
+	}
+	self = NULL;
+	return taken;
+}
+
+/* yields.  True: nothing runs here any more. */
+static bool
+rest_wait(int64_t until)
+{
+	while (pulse_turns() > 0 || taking > 0) {
+		if (now_us() >= until)
+			return false;
+		loop_sleep(deadline_first(until, deadline_ms(DONE_MS)));
+	}
+	return true;
+}
+
 /* -- looking for turns without a worker -- */
 
 static void
@@ -106,7 +154,7 @@ look_run(void *arg)
 		if (ending)
 			break;
 		next = now_us() + LOOK_US;
-		if (look(nth) >= LOOK_MAX) {
+		if (look(nth % ORPHANS_EVERY == 0) >= LOOK_MAX) {
 			look_soon(next);
 			next = now_us();
 		}
@@ -122,9 +170,9 @@ look_soon(int64_t until)
 		loop_sleep(deadline_first(until, deadline_ms(BEGUN_MS)));
 }
 
-/* yields.  How many were found. */
+/* yields.  How many were found; -1: the database could not be asked. */
 static int
-look(int64_t nth)
+look(bool orphans)
 {
 	int64_t		 room = settings->worker_max_turns - pulse_turns() - taking;
 	struct turn_key	*keys;
@@ -137,12 +185,14 @@ look(int64_t nth)
 	job.route = "work";
 	job.deadline = deadline_ms(settings->turn_lease);
 	job.late = FAIL_DATABASE_UNAVAILABLE;
-	if (store_expired(&job, (int)(room < LOOK_MAX ? room : LOOK_MAX), nth % ORPHANS_EVERY == 0, &keys, &n) == 0) {
+	if (store_expired(&job, (int)(room < LOOK_MAX ? room : LOOK_MAX), orphans, &keys, &n) == 0) {
 		tell_at = 0;
 		for (int i = 0; i < n && !ending; i++)
 			work_begin(&keys[i], false);
-	} else
+	} else {
 		look_fail(&job);
+		n = -1;
+	}
 	job_close(&job);
 	return n;
 }
@@ -208,6 +258,8 @@ work_do(void *arg)
 	log_user_hash(w->key.user, job.user_hash);
 	rc = turn_take(&t, &w->key, w->handed);
 	taking--;
+	if (rc == 0 && (t.mine || t.closed))
+		taken++;
 	/* Not before: whether it is ours must be known, to be given away. */
 	if (ended)
 		job_stop(&job, JOB_DRAINED);
