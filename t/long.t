@@ -58,6 +58,19 @@ subtest 'a client that has waited long enough' => sub {
 	}
 	is $pg->one(q{SELECT count(*) FROM tasks.tasks WHERE user_id = 'alice'}), 1, 'its tools ran once';
 
+	for my $prefer ('wait=60', 'respond-async, wait=99999999999999999999', 'wait', 'wait=x', 'later=1') {
+		my $since = time;
+		my $r = $t->post('/api/chat', { message => 'script:slow' }, user => 'prue', headers => { Prefer => $prefer });
+		is $r->{status}, 202, "Prefer: $prefer is no longer than that";
+		cmp_ok time - $since, '>', 0.4, '... nor shorter';
+	}
+	my $patient = app();
+	my $hurry = time;
+	my $quick = $patient->post('/api/chat', { message => 'script:slow' }, user => 'prue', headers => { Prefer => 'respond-async, Wait=1' });
+	accepted_ok($quick, 'who prefers not to wait');
+	cmp_ok time - $hurry, '<', 1.7, '... does not';
+	is follow($patient, $quick, 'prue')->{json}{response}, 'Take your time.', '... and finds it later';
+
 	my @e;
 	my $c = $t->begin_chat('alice', 'script:slow', stream => $true);
 	while (my $e = $c->event) {

@@ -55,8 +55,8 @@ cors_preflight_head(const struct request *r, struct buf *out)
 	buf_str(out, "Access-Control-Allow-Methods: ");
 	route_allow(r, out);
 	buf_str(out, "\r\n"
-	    "Access-Control-Allow-Headers: Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, X-Request-Id,"
-	    " traceparent, tracestate");
+	    "Access-Control-Allow-Headers: Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer,"
+	    " X-Request-Id, traceparent, tracestate");
 	if (r->route->handler == mcp_post)
 		buf_str(out, ", MCP-Protocol-Version, Mcp-Method, Mcp-Name");
 	buf_str(out, "\r\n"

@@ -9,7 +9,6 @@
 #include "api/request.h"
 #include "base/arena.h"
 #include "base/buf.h"
-#include "base/conf.h"
 #include "io/fcgi.h"
 #include "io/json.h"
 #include "run/deadline.h"
@@ -166,12 +165,6 @@ accept_mine(void *arg)
 	wait_accepted(t->req, t->turn.key.conversation_id, t->turn.key.turn, state_live(t->turn.state));
 }
 
-static int64_t
-patience(const struct job *job)
-{
-	return job->started + 1000 * job->conf->client_max_wait;
-}
-
 static void
 begun(void *arg, const struct turn *turn)
 {
@@ -189,7 +182,7 @@ begun(void *arg, const struct turn *turn)
 		    m[m[n - 1].role == ROLE_USER ? n - 1 : 0].id);
 		attach_before(&t->stream, m, n);
 	} else
-		wait_join(&t->waiter, job, patience(job), accept_mine, t);
+		wait_join(&t->waiter, job, wait_until(t->req), accept_mine, t);
 }
 
 static void
@@ -313,7 +306,7 @@ follow_whole(struct tell *t)
 	/* One that is over already is answered as such also by a worker that ends. */
 	follow_open(t, false);
 	rc = follow_look(&t->follow);
-	wait_join(&t->waiter, job, patience(job), accept_other, t);
+	wait_join(&t->waiter, job, wait_until(t->req), accept_other, t);
 	while (rc < 0 && follow_bear(&t->follow, NEVER) == 0)
 		rc = follow_look(&t->follow);
 	if (rc == 0)

@@ -1,10 +1,17 @@
 #include "api/wait.h"
 
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
 #include "api/api.h"
 #include "api/body.h"
 #include "api/request.h"
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/conf.h"
+#include "io/fcgi.h"
 #include "io/json.h"
 #include "run/deadline.h"
 #include "run/fiber.h"
@@ -14,6 +21,22 @@
 /* Whom a drain must tell; forgotten with the process. */
 static struct waiter	*waiting;
 static bool		 draining;
+
+int64_t
+wait_until(const struct request *r)
+{
+	int64_t		 ms = r->job.conf->client_max_wait;
+	const char	*at = fcgi_param(r->fcgi, "HTTP_PREFER");
+
+	while (at != NULL && *at != '\0') {
+		at += strspn(at, ", \t");
+		/* Anything else in it is for others, and what cannot be read counts as not said. */
+		if (strncasecmp(at, "wait=", 5) == 0 && isdigit((unsigned char)at[5]))
+			ms = deadline_first(ms, 1000 * deadline_first(strtol(at + 5, NULL, 10), ms));
+		at += strcspn(at, ",");
+	}
+	return r->job.started + 1000 * ms;
+}
 
 void
 wait_join(struct waiter *w, struct job *job, int64_t until, void (*attend)(void *), void *arg)

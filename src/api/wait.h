@@ -17,6 +17,12 @@ struct waiter {				/* belongs to who waits; on its stack */
 	struct waiter	*next, **link;
 };
 
+/*
+ * How long a request waits for the end of its turn before it is answered 202: client.max_wait, or what the client would
+ * rather have where that is less (Prefer: wait=SECONDS, RFC 7240 section 4.3).
+ */
+int64_t	 wait_until(const struct request *);
+
 /* The job is attended at `until`, or when the worker begins to end. */
 void	 wait_join(struct waiter *, struct job *, int64_t until, void (*attend)(void *), void *arg);
 void	 wait_leave(struct waiter *);	/* harmless when not joined */
