@@ -21,6 +21,8 @@ my ($t, $b) = Parley::Page::stack(
 		slow => text_reply('One, ', 700, 'two, ', 700, 'three.'),
 		many => text_reply(@many),
 		other => text_reply(map { (60, "thing$_ ") } 1 .. 40),
+		late => text_reply(2300, 'Here at last.'),
+		cards => join("---\n", call_reply(add_task => { title => 'Seen early' }), text_reply(8000, 'It is there.')),
 		endless => text_reply('On ', map { (100, "and on $_ ") } 1 .. 200),
 		twice => join("---\n", text_reply('The first answer.'), text_reply('The second answer.')),
 		broken => join("---\n", "status 400\nheader Content-Type: application/json\nraw {\"error\":{\"message\":\"no\"}}\n",
@@ -302,22 +304,70 @@ subtest 'a message arrives, and once' => sub {
 	is_quiet($p, 'once');
 };
 
-subtest 'a host that cannot stream' => sub {
-	# Event streams that never say a word, and a clock that runs faster than such a host's patience.
-	my $p = signed_in($t, $b, 'hana', before => <<~'END');
+# Event streams as a buffer on the way shows them: "silent" never, "whole" at their end, heads and all.
+sub held_back {
+	my ($how, $patience) = @_;
+	return <<~"END";
 		const real = window.fetch, later = window.setTimeout;
-		window.setTimeout = (f, ms, ...rest) => later(f, ms > 5000 ? ms / 40 : ms, ...rest);
+		window.setTimeout = (f, ms, ...rest) => later(f, ms > 5000 ? ms / $patience : ms, ...rest);
+		window.streams = 0;
 		window.fetch = async (...args) => {
 			const answer = await real(...args);
-			return (answer.headers.get("Content-Type") ?? "").startsWith("text/event-stream")
-			    ? new Response(new ReadableStream({}), { status: 200, headers: answer.headers }) : answer;
+			if (!(answer.headers.get("Content-Type") ?? "").startsWith("text/event-stream"))
+				return answer;
+			window.streams++;
+			if ("$how" === "silent")
+				return new Response(new ReadableStream({}), { status: 200, headers: answer.headers });
+			return new Response(await answer.blob(), { status: 200, headers: answer.headers });
 		};
 		END
+}
+
+subtest 'a host that holds streams back for ever' => sub {
+	my $p = signed_in($t, $b, 'hana', before => held_back('silent', 20));
 	say_to($p, 'script:slow');
 	settled($p, 20);
 	is_rows($t, 'hana', $p, 'the answer comes all the same');
 	is +@{$t->get('/api/conversations', user => 'hana')->{json}{conversations}}, 1, '... and once';
+	say_to($p, "My name is Number $_"), settled($p, 20) for 1 .. 3;
+	is_rows($t, 'hana', $p, 'the next ones, too');
+	is $p->eval('window.streams'), 2, '... and after two streams no other is asked for';
 	is_quiet($p, 'no streams');
+};
+
+subtest 'a host that holds streams back to their end' => sub {
+	my $p = signed_in($t, $b, 'hugo', before => held_back('whole', 1));
+	say_to($p, $_), settled($p, 20) for 'script:late', 'My name is Hugo', 'script:late';
+	is_rows($t, 'hugo', $p, 'all answers come');
+	is $p->eval('window.streams'), 3, '... as streams';
+	say_to($p, 'What is my name?'), settled($p, 20);
+	is $p->eval('window.streams'), 3, 'after two that took long the page knows';
+	say_to($p, 'script:many');
+	$p->wait('location.hash.startsWith("#/c/") && document.querySelectorAll(".turn")[4]?.dataset.state === "running"');
+	$p->wait('document.querySelectorAll(".turn")[4].dataset.state !== "sending"');
+	settled($p, 20);
+	is_rows($t, 'hugo', $p, 'a turn that takes longer as well');
+	is_quiet($p, 'held back');
+};
+
+subtest 'told to do without streams' => sub {
+	my $plain = held_back('silent', 1) =~ s{const answer = await real}{if (args[0] === "config.json")
+				return new Response('{"streams": false}', { status: 200 });
+			const answer = await real}r;
+	my $p = signed_in($t, $b, 'ines', before => $plain);
+	say_to($p, 'script:cards');
+	$p->wait('document.querySelector(".tool-name")', 12);
+	is $p->text('.tool-name'), 'add_task', 'what tools do is seen while the turn is at work';
+	is $p->eval('document.querySelector(".turn").dataset.state'), 'running', '... which it is';
+	settled($p, 20);
+	is_rows($t, 'ines', $p, 'its end');
+	say_to($p, 'script:endless');
+	sleep 3;
+	$p->click('.stop');
+	settled($p, 10);
+	like $p->text('.turn:last-child .turn-foot'), qr/Stopped\./, 'it can be stopped';
+	is $p->eval('window.streams'), 0, 'no stream was asked for';
+	is_quiet($p, 'told');
 };
 
 subtest 'scroll' => sub {

@@ -6,9 +6,11 @@
 //	sign_in_url	where a person signs in, should there be no cookie
 //	support		an address (https: or mailto:) for help, shown with errors
 //	suggestions	first messages offered in an empty conversation
+//	streams		false: answers are never asked for as event streams, for hosts that hold those back (the
+//			page finds that out by itself, but not before it has happened)
 //	chatkit		{"domain_key": "…"}: OpenAI's element instead of this page (chatkit.js)
 
-export const config = { api: "api", name: "Parley", token_url: null, sign_in_url: null, support: null, suggestions: null, chatkit: null };
+export const config = { api: "api", name: "Parley", token_url: null, sign_in_url: null, support: null, suggestions: null, streams: true, chatkit: null };
 
 export async function loadConfig() {
 	try {

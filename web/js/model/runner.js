@@ -4,22 +4,33 @@
 // A request that begins something carries an Idempotency-Key and is repeated with the same
 // key until the server has answered: it happens once, however often it was sent.
 
+import { config } from "../config.js";
 import * as http from "../net/http.js";
 import { Offline, Refusal } from "../net/failure.js";
 import { events } from "../net/sse.js";
 
 // The server speaks at least every 15 s.
 const SILENCE = 35000;
-// A gateway that holds a stream back until its end never shows its first event.
-const FIRST_SILENCE = 20000;
+// It begins to speak at once: a gateway that holds a stream back until its end shows nothing of it.
+const FIRST_SILENCE = 8000;
+// A stream that took longer and came all at once was held back, too.
+const AT_ONCE = 150;
+const TOOK = 2000;
 const LONGEST_PAUSE = 15000;
+// Without a stream: how long (in seconds) a message may take to be answered at once, before its turn is
+// looked at, and how long each look waits for the end.
+const SHORT_WAIT = 2;
+const WAIT = 5;
 
 // Browsers open six connections to a host and streams hold theirs: some must stay free.
 const MOST_STREAMS = 4;
 const running = new Set();
 
-// Some hosts cannot stream.  Once that is known it holds for this page.
-let streams = true;
+// Some hosts cannot stream (or were told so in config.json).  Twice in a row is no accident: then
+// this page asks without streams, and waits for the end of a turn with ?wait=.
+let held = 0;
+const wasHeld = (yes) => { held = yes ? held + 1 : 0; };
+const canStream = () => config.streams !== false && held < 2;
 
 // Wakes all that wait for the network.
 const wakers = new Set();
@@ -64,6 +75,7 @@ export class Runner {
 	#misses = 0;		// failures since something was heard
 	#abort = null;
 	#left = false;
+	#plain = false;		// this turn's stream was held back: without one
 	#parked = false;	// it waits behind another turn of this page
 	#first;
 
@@ -142,24 +154,57 @@ export class Runner {
 		this.#abort = new AbortController();
 		const { turn } = this;
 		const follow = `/conversations/${this.conversation.id}/turns/${turn.n}`;
-		const asStream = streams && this.#misses < 4;
+		const asStream = canStream() && !this.#plain && this.#misses < 4;
+		const signal = this.#abort.signal;
 		let answer;
 
+		if (asStream)
+			return this.#onceAsStream(follow, signal);
 		if (this.#first) {
 			answer = await http.send("POST", this.#first.path, {
-				body: { ...this.#first.body, stream: asStream }, signal: this.#abort.signal,
-				headers: { "Idempotency-Key": this.#first.key }, patience: asStream ? FIRST_SILENCE + 10000 : 130000,
+				body: { ...this.#first.body, stream: false }, signal,
+				headers: { "Idempotency-Key": this.#first.key, Prefer: `wait=${SHORT_WAIT}` }, patience: 130000,
 			});
-		} else if (asStream) {
-			if (!this.#last)
-				turn.stale = true;
-			answer = await http.send("GET", `${follow}/events`, { signal: this.#abort.signal,
-				headers: { Accept: "text/event-stream", ...(this.#last ? { "Last-Event-ID": this.#last } : {}) } });
 		} else {
-			answer = await http.send("GET", `${follow}?wait=25`, { signal: this.#abort.signal, patience: 60000 });
+			answer = await http.send("GET", `${follow}?wait=${WAIT}`, { signal, patience: 60000 });
+		}
+		return this.#read(answer);
+	}
+
+	async #onceAsStream(follow, signal) {
+		const since = performance.now();
+		// Who goes on after an event may hear nothing new for a while.
+		const patience = this.#last ? SILENCE : FIRST_SILENCE;
+		let answer;
+
+		try {
+			if (this.#first) {
+				answer = await http.send("POST", this.#first.path, { body: { ...this.#first.body, stream: true }, signal, patience,
+					headers: { "Idempotency-Key": this.#first.key } });
+			} else {
+				if (!this.#last)
+					this.turn.stale = true;
+				answer = await http.send("GET", `${follow}/events`, { signal, patience,
+					headers: { Accept: "text/event-stream", ...(this.#last ? { "Last-Event-ID": this.#last } : {}) } });
+			}
+		} catch (error) {
+			if (!error.late || this.#left)
+				throw error;
+			this.#wasHeld();
+			return true;
 		}
 		if ((answer.headers.get("Content-Type") ?? "").startsWith("text/event-stream"))
-			return this.#listen(answer);
+			return this.#listen(answer, since, patience);
+		return this.#read(answer);
+	}
+
+	// Nothing was heard in time: this turn without a stream.
+	#wasHeld() {
+		this.#plain = true;
+		wasHeld(true);
+	}
+
+	async #read(answer) {
 		let body;
 		try {
 			body = await answer.json();
@@ -170,24 +215,37 @@ export class Runner {
 		return true;
 	}
 
-	async #listen(answer) {
-		let heard = false;
+	async #listen(answer, since, patience) {
+		let heard = 0;
 
 		try {
-			for await (const event of events(answer, SILENCE)) {
-				heard = true;
+			for await (const event of events(answer, SILENCE, patience)) {
+				heard ||= performance.now();
 				this.#hear(event);
+				if (event.event === "done" || event.event === "error")
+					this.#judge(heard - since, performance.now() - heard);
 				// The turn before it wakes it up; meanwhile its connection is of more use to others.
 				this.#parked = event.event === "queued" && this.conversation.hasEarlier(this.turn);
 				if (this.#parked)
 					return false;
 			}
+		} catch (error) {
+			if (heard || !error.late || this.#left)
+				throw error;
+			this.#wasHeld();
+			return true;
 		} finally {
-			if (!heard && !this.#left && this.#misses > 0)
-				streams = false;
 			this.#abort.abort();
 		}
 		return false;
+	}
+
+	// A quick turn comes at once on any host.
+	#judge(silent, speaking) {
+		if (speaking >= AT_ONCE)
+			wasHeld(false);
+		else if (silent > TOOK)
+			wasHeld(true);
 	}
 
 	#hear(event) {

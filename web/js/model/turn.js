@@ -121,7 +121,8 @@ export class Turn extends Emitter {
 		this.n = body.turn ?? this.n;
 		this.state = STATE[body.status] ?? body.status;
 		const mine = (body.messages ?? []).filter((m) => m.turn === this.n);
-		if (mine.length > 0 && !this.isLive)
+		// Without a stream its steps so far are seen in the rows; a stream may have said more than those.
+		if (mine.length > 0 && (!this.isLive || this.steps.every((s) => s.kind !== "text" || s.whole)))
 			this.setRows(mine);
 		this.approvals = this.state === "approval_required" ? body.approvals_required ?? [] : [];
 		this.#ended();

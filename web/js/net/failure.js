@@ -14,10 +14,11 @@ export class Refusal extends Error {
 	}
 }
 
-// No answer at all: the network, or a server that is away.
+// No answer at all: the network, or a server that is away.  late: it was waited for in vain.
 export class Offline extends Error {
-	constructor() {
+	constructor(late = false) {
 		super("offline");
 		this.code = "offline";
+		this.late = late;
 	}
 }

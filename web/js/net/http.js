@@ -25,7 +25,8 @@ export async function send(method, path, { body, headers, signal, patience = PAT
 
 async function attempt(method, path, { body, headers, signal, patience, token }) {
 	const slow = new AbortController();
-	const timer = setTimeout(() => slow.abort(), patience);
+	let late = false;
+	const timer = setTimeout(() => { late = true; slow.abort(); }, patience);
 	const stop = () => slow.abort();
 
 	signal?.addEventListener("abort", stop);
@@ -38,7 +39,7 @@ async function attempt(method, path, { body, headers, signal, patience, token })
 			body: body ? JSON.stringify(body) : undefined,
 		});
 	} catch {
-		throw new Offline();
+		throw new Offline(late);
 	} finally {
 		// The signal stays: it also ends the reading of the body.
 		clearTimeout(timer);

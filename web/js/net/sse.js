@@ -1,17 +1,20 @@
 // An event stream read from a fetch (EventSource knows neither POST nor headers).
 // Yields { event, id, data }.  Throws when the connection breaks, and when it is silent
-// for longer than the server ever is: it sends a comment every 15 seconds.
+// for longer than the server ever is: it sends a comment every 15 seconds.  first: how long its first
+// bytes may take.
 
 import { Offline } from "./failure.js";
 
-export async function* events(answer, silence) {
+export async function* events(answer, silence, first = silence) {
 	const reader = answer.body.getReader();
 	const decoder = new TextDecoder();
 	let rest = "";
+	let patience = first;
 
 	try {
 		for (;;) {
-			const { done, value } = await next(reader, silence);
+			const { done, value } = await next(reader, patience);
+			patience = silence;
 			if (done)
 				return;
 			rest += decoder.decode(value, { stream: true });
@@ -31,13 +34,13 @@ export async function* events(answer, silence) {
 async function next(reader, silence) {
 	let timer;
 	const late = new Promise((_, reject) => {
-		timer = setTimeout(() => reject(new Offline()), silence);
+		timer = setTimeout(() => reject(new Offline(true)), silence);
 	});
 
 	try {
 		return await Promise.race([reader.read(), late]);
-	} catch {
-		throw new Offline();
+	} catch (error) {
+		throw error instanceof Offline ? error : new Offline();
 	} finally {
 		clearTimeout(timer);
 	}
