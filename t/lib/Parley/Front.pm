@@ -17,7 +17,10 @@ package Parley::Front;
 #	page		1: the page is at /
 #	hsts		1: Strict-Transport-Security is set
 #	chunked		0: the server cannot take a body whose length is not told; 1: only by HTTP/1.1; (2)
-#	own		what the server's own errors lack: 'id' (no request_id), 'retry' (503 without Retry-After)
+#	slash		0: the server refuses an escaped slash in a path
+#	own		what the server's own errors lack: 'id' (no request_id), 'retry' (503 without Retry-After),
+#			'early' (no shape where the request could not be read),
+#			'reset' (the stream may be reset in place of a 413)
 #	gone		status that the server gives while no worker is there (503)
 #
 # neighbour(): another application, started; ->url, ->port.
@@ -119,7 +122,7 @@ sub _user { return "front-$$-" . ++$users }
 
 sub suite {
 	my (%f) = @_;
-	my $f = { chunked => 2, own => '', gone => 503, %f };
+	my $f = { chunked => 2, slash => 1, own => '', gone => 503, %f };
 
 	subtest $f->{name} => sub {
 		ok ready($f), 'the server answers' or return;
@@ -228,8 +231,10 @@ sub _paths {
 	my $r = ask($f, 'PUT', '/api/chat', '{}');
 	error_is($r, 405, 'method_not_allowed', 'PUT');
 	is $r->{headers}{allow}, 'POST', '... Allow';
-	my $slash = ask($f, 'POST', '/api/a%2Fb%20c%C3%BC/chat', { message => 'script:plain' }, user => "a/b c\xfc");
-	is $slash->{status}, 200, 'a user with a slash, a space and an umlaut in the path' or diag $slash->{body};
+	if ($f->{slash}) {
+		my $slash = ask($f, 'POST', '/api/a%2Fb%20c%C3%BC/chat', { message => 'script:plain' }, user => "a/b c\xfc");
+		is $slash->{status}, 200, 'a user with a slash, a space and an umlaut in the path' or diag $slash->{body};
+	}
 	error_is(ask($f, 'GET', '/mcp', undef, token => undef), 405, 'method_not_allowed', '/mcp is ours');
 
 	if (!$f->{neighbour}) {
@@ -253,8 +258,12 @@ sub _sizes {
 	error_is(ask($f, 'POST', '/api/chat', { message => 'x' x 70_000 }), 413, 'body_too_large', '70 kB: the worker says so');
 	# The answer comes before all was sent: by HTTP/2 curl 7.88 may lose it, by TLS a reset may overtake it, but for
 	# a body that fits into the buffers on the way.
-	_own_error($f, ask({ %$f, http2 => 0 }, 'POST', '/api/chat', { message => 'x' x 140_000 }), 413, 'body_too_large',
-	    '140 kB: the server does');
+	my $far = ask({ %$f, http2 => 0 }, 'POST', '/api/chat', { message => 'x' x 140_000 });
+	if ($f->{own} =~ /reset/ && $far->{status} == 599) {
+		pass '140 kB: the server breaks off';
+	} else {
+		_own_error($f, $far, 413, 'body_too_large', '140 kB: the server does');
+	}
 	is chat($f, _user(), "script:plain " . "\x{1f600}" x 1900)->{status}, 200, 'a long message';
 }
 
@@ -345,7 +354,7 @@ sub _page {
 	like $js->{headers}{'content-security-policy'} // '', qr/default-src 'none'/, '... with the policy';
 	_own_error($f, ask($f, 'GET', '/no-such-page', undef, token => undef), 404, 'not_found', 'no such page');
 	my $up = ask($f, 'GET', '/../../etc/passwd', undef, token => undef);
-	like "$up->{status} $up->{body}", qr/^40[04] \{/, 'nothing above it';
+	like "$up->{status} $up->{body}", $f->{own} =~ /early/ ? qr/^40[04] / : qr/^40[04] \{/, 'nothing above it';
 }
 
 # The client goes: the turn ends all the same.
