@@ -3,10 +3,13 @@
  */
 #include "config.h"
 
+#include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "api/worker.h"
@@ -17,6 +20,7 @@ struct options {
 	const char	*conf;
 	const char	*listen;
 	int		 workers;
+	char		 program[PATH_MAX];	/* where we were when we were started */
 };
 
 static const char	usage[] =
@@ -44,8 +48,11 @@ main(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
-	if (o.listen != NULL)
+	if (o.listen != NULL) {
+		if (readlink("/proc/self/exe", o.program, sizeof o.program - 1) == -1)
+			return fprintf(stderr, "parley.fcgi: /proc/self/exe: %s\n", strerror(errno)), 1;
 		return pool_run(o.listen, o.workers, work, &o);
+	}
 	if (!listener_is(STDIN_FILENO)) {
 		fputs("parley.fcgi: descriptor 0 is not a listening socket.\n"
 		    "Start it from spawn-fcgi, systemd, lighttpd or mod_fcgid, or by itself:\n"
@@ -101,8 +108,16 @@ workers_read(const char *text, int *n)
 	return *end == '\0' && end != text && l >= 1 && l <= POOL_WORKERS_MAX;
 }
 
+/* The program that lies there now: a rolling restart takes up what has been installed meanwhile. */
 static int
 work(void *arg)
 {
-	return worker_run(((const struct options *)arg)->conf);
+	const struct options	*o = arg;
+
+	if (o->conf != NULL)
+		(void)execl(o->program, "parley.fcgi", "-c", o->conf, (char *)NULL);
+	else
+		(void)execl(o->program, "parley.fcgi", (char *)NULL);
+	fprintf(stderr, "%s: %s\n", o->program, strerror(errno));
+	return 1;
 }

@@ -21,6 +21,8 @@
 #define DELAY_MAX	INT64_C(10000000)
 #define LIVED_LONG	INT64_C(10000000)
 
+#define ROLL_LOOK	INT64_C(1000000)	/* a successor that lived so long has read its configuration */
+
 #define EXIT_CONF	2	/* as worker_run() says */
 #define EXIT_ROLE	3
 
@@ -41,6 +43,12 @@ struct pool {
 	sigset_t	 before;
 	bool		 ending;
 	int		 status;
+
+	/* A rolling restart: who is next, n when there is none; its worker that leaves, or 0. */
+	int		 slot;
+	pid_t		 leaving;
+	bool		 told;		/* it has been */
+	bool		 again;		/* once more, when this one is over */
 };
 
 static void	 children_start(struct pool *);
@@ -48,6 +56,9 @@ static void	 child_start(struct pool *, struct child *);
 static void	 child_run(struct pool *, pid_t parent) __attribute__((noreturn));
 static void	 children_reap(struct pool *);
 static void	 child_ended(struct pool *, struct child *, int);
+static void	 roll_step(struct pool *);
+static void	 roll_back(struct pool *, struct child *);
+static bool	 roll_ended(struct pool *, struct child *);
 static void	 children_signal(const struct pool *, int);
 static int	 children_alive(const struct pool *);
 static int	 signal_wait(const struct pool *);
@@ -65,7 +76,7 @@ pool_run(const char *where, int workers, int (*work)(void *), void *arg)
 		free(p);
 		return 1;
 	}
-	p->n = workers;
+	p->n = p->slot = workers;
 	p->work = work;
 	p->arg = arg;
 	(void)sigemptyset(&p->signals);
@@ -73,6 +84,7 @@ pool_run(const char *where, int workers, int (*work)(void *), void *arg)
 	(void)sigaddset(&p->signals, SIGHUP);
 	(void)sigaddset(&p->signals, SIGINT);
 	(void)sigaddset(&p->signals, SIGTERM);
+	(void)sigaddset(&p->signals, SIGUSR2);
 	(void)sigprocmask(SIG_BLOCK, &p->signals, &p->before);
 
 	children_start(p);
@@ -83,8 +95,11 @@ pool_run(const char *where, int workers, int (*work)(void *), void *arg)
 			children_signal(p, SIGTERM);
 		} else if (sig == SIGHUP)
 			children_signal(p, SIGHUP);
+		else if (sig == SIGUSR2)
+			p->again = true;
 		children_reap(p);
 		children_start(p);
+		roll_step(p);
 	}
 	listener_remove(where, p->fd);
 	status = p->status;
@@ -136,10 +151,13 @@ children_reap(struct pool *p)
 	int	 status;
 	pid_t	 pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == p->leaving && roll_ended(p, NULL))
+			continue;
 		for (int i = 0; i < p->n; i++)
 			if (p->children[i].pid == pid)
 				child_ended(p, &p->children[i], status);
+	}
 }
 
 static void
@@ -150,7 +168,7 @@ child_ended(struct pool *p, struct child *c, int status)
 	pid_t	 pid = c->pid;
 
 	c->pid = 0;
-	if (p->ending)
+	if (p->ending || roll_ended(p, c))
 		return;
 	if ((code == EXIT_CONF || code == EXIT_ROLE) && children_alive(p) == 0) {
 		p->status = code;
@@ -171,18 +189,74 @@ child_ended(struct pool *p, struct child *c, int status)
 	}
 }
 
+/* The successor first: there is never a worker less than there should be. */
+static void
+roll_step(struct pool *p)
+{
+	struct child	*c;
+
+	/* Who has died and waits to be started again will be new anyway, in its time. */
+	while (p->leaving == 0 && p->slot < p->n && p->children[p->slot].pid == 0)
+		p->slot++;
+	if (p->slot >= p->n && p->again) {
+		p->again = false;
+		p->slot = 0;
+	}
+	if (p->slot >= p->n || p->ending)
+		return;
+	c = &p->children[p->slot];
+	if (p->leaving == 0) {
+		p->leaving = c->pid;
+		p->told = false;
+		child_start(p, c);
+		if (c->pid == 0)
+			roll_back(p, c);
+	} else if (!p->told && now_us() - c->born >= ROLL_LOOK) {
+		p->told = true;
+		(void)kill(p->leaving, SIGTERM);
+	}
+}
+
+static void
+roll_back(struct pool *p, struct child *c)
+{
+	log_say(LOG_ERROR, "pool", "a worker could not be replaced: the rolling restart ends, and worker %d stays",
+	    (int)p->leaving);
+	c->pid = p->leaving;
+	p->leaving = 0;
+	p->slot = p->n;
+}
+
+/* c: the slot of who ended, NULL if it is the one that leaves.  True: that was a matter of the rolling restart. */
+static bool
+roll_ended(struct pool *p, struct child *c)
+{
+	if (c == NULL) {
+		p->leaving = 0;
+		if (p->slot < p->n)
+			p->slot++;
+		return true;
+	}
+	if (p->leaving == 0 || p->told || c != &p->children[p->slot])
+		return false;
+	roll_back(p, c);
+	return true;
+}
+
 static void
 children_signal(const struct pool *p, int sig)
 {
 	for (int i = 0; i < p->n; i++)
 		if (p->children[i].pid > 0)
 			(void)kill(p->children[i].pid, sig);
+	if (p->leaving > 0)
+		(void)kill(p->leaving, sig);
 }
 
 static int
 children_alive(const struct pool *p)
 {
-	int	 n = 0;
+	int	 n = p->leaving > 0;
 
 	for (int i = 0; i < p->n; i++)
 		n += p->children[i].pid > 0;
@@ -199,6 +273,8 @@ signal_wait(const struct pool *p)
 	for (int i = 0; i < p->n && !p->ending; i++)
 		if (p->children[i].pid == 0)
 			due = deadline_first(due, p->children[i].due);
+	if (p->leaving != 0 && !p->told)
+		due = deadline_first(due, p->children[p->slot].born + ROLL_LOOK);
 	if (due == NEVER)
 		return sigwaitinfo(&p->signals, NULL);
 	due = due > now ? due - now : 0;

@@ -7,6 +7,10 @@
  * and all ends when the last worker has; SIGHUP is passed on.  It reads no
  * configuration, holds no secret and serves nobody: nothing in it can go wrong while it waits.
  *
+ * SIGUSR2 is a rolling restart: one after another, each worker is given a successor, and SIGTERM once that
+ * has lived for a second.  A successor that ends earlier ends the rolling restart as well, with no worker
+ * lost: a mistake in a new configuration, or a new program that does not start, is not a pool that is down.
+ *
  * A worker whose exit status is 2 or 3 has refused to work (configuration, database role).  When all have,
  * trying again helps nobody, and the pool ends with that status.
  */

@@ -17,7 +17,7 @@
 #include "run/pool.h"
 #include "tap.h"
 
-static char	 dir[64], where[96];
+static char	 dir[64], where[96], mistake[96];
 static int	 hup[2];
 
 static void
@@ -35,8 +35,11 @@ work(void *arg)
 	struct sigaction	 sa = { .sa_handler = on_hup, .sa_flags = SA_RESTART };
 	char			 text[32];
 
-	if (arg != NULL)
+	if (arg != NULL && *(int *)arg != 0)
 		return *(int *)arg;
+	/* As a configuration with a mistake would. */
+	if (arg != NULL && access(mistake, F_OK) == 0)
+		return 2;
 	(void)sigaction(SIGHUP, &sa, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
 	for (;;) {
@@ -143,6 +146,71 @@ test_stale(void)
 	ok(pool_end(pool) == 0, "SIGINT ends it as well");
 }
 
+/* All that answer, until n have: true if these are they. */
+static bool
+workers_are(const pid_t *want, int n)
+{
+	int	 seen = 0;
+
+	for (int i = 0; i < 500 && seen != (1 << n) - 1; i++) {
+		pid_t	 pid = worker_pid();
+		int	 j = 0;
+
+		while (j < n && want[j] != pid)
+			j++;
+		if (j == n)
+			return false;
+		seen |= 1 << j;
+	}
+	return true;
+}
+
+/* The two that answer. */
+static void
+workers_two(pid_t *two)
+{
+	two[0] = two[1] = worker_pid();
+	for (int i = 0; i < 5000 && two[1] == two[0]; i++)
+		two[1] = worker_pid();
+}
+
+static bool
+is_gone(pid_t pid)
+{
+	for (int i = 0; i < 500 && kill(pid, 0) == 0; i++)
+		usleep(20000);
+	return kill(pid, 0) == -1;
+}
+
+static void
+test_roll(void)
+{
+	int	 none = 0, fd;
+	pid_t	 pool = pool_start(where, 2, &none), before[2], after[2];
+
+	workers_two(before);
+	(void)kill(pool, SIGUSR2);
+	ok(is_gone(before[0]) && is_gone(before[1]), "SIGUSR2 replaces every worker");
+	ok(worker_pid() > 0, "... and somebody serves");
+	workers_two(after);
+	ok(after[0] != before[0] && after[0] != before[1] && after[1] != after[0], "... two, as before");
+
+	fd = creat(mistake, 0600);
+	close(fd);
+	(void)kill(pool, SIGUSR2);
+	usleep(1500000);
+	ok(kill(after[0], 0) == 0 && kill(after[1], 0) == 0, "with a mistake in the configuration the old ones stay");
+	ok(workers_are(after, 2), "... and serve");
+	(void)unlink(mistake);
+	(void)kill(pool, SIGUSR2);
+	ok(is_gone(after[0]) && is_gone(after[1]) && worker_pid() > 0, "the next rolling restart is none the worse");
+
+	(void)kill(pool, SIGUSR2);
+	usleep(100000);
+	(void)kill(pool, SIGTERM);
+	ok(pool_end(pool) == 0, "SIGTERM in the middle of one ends all");
+}
+
 static void
 test_refusals(void)
 {
@@ -179,9 +247,11 @@ main(void)
 	if (mkdtemp(dir) == NULL || pipe(hup) < 0)
 		return 99;
 	snprintf(where, sizeof where, "unix:%s/s", dir);
+	snprintf(mistake, sizeof mistake, "%s/mistake", dir);
 	(void)umask(0);
 	test_life();
 	test_stale();
+	test_roll();
 	test_refusals();
 	(void)rmdir(dir);
 	return done_testing();
