@@ -24,6 +24,7 @@
 #include "run/fiber.h"
 #include "run/job.h"
 #include "run/loop.h"
+#include "run/notify.h"
 
 #define LISTEN_FD	0	/* FCGI_LISTENSOCK_FILENO, FastCGI 1.0 section 2.2 */
 
@@ -37,6 +38,7 @@ static struct {
 	const struct conf	*conf;
 	int64_t			 draining;	/* since; 0: not */
 	char			 held[CONFINE_WORDS];	/* what it gave up */
+	struct timer		 alive;		/* signs of life for a process manager */
 } worker;
 
 static const struct conf *conf_read(void);
@@ -44,8 +46,10 @@ static int	 log_start(const struct conf *);
 static int	 worker_open(const struct conf *);
 static void	 descriptors_raise(void);
 static void	 worker_say(void);
+static void	 alive_say(void *);
 static void	 term_came(int);
 static void	 hup_came(int);
+static void	 conf_again(void);
 static void	 drain_run(void *);
 static bool	 drain_wait(int64_t until);
 static void	 role_ask(void *);
@@ -130,6 +134,8 @@ worker_open(const struct conf *conf)
 		log_say(LOG_ERROR, "worker_start", "descriptor 0 cannot be listened on: %s", strerror(errno));
 		return -1;
 	}
+	if (notify_watchdog() > 0)
+		alive_say(NULL);
 	return fiber_start(role_ask, NULL) != NULL ? 0 : -1;
 }
 
@@ -155,6 +161,16 @@ worker_say(void)
 	}
 }
 
+/* On the loop's stack: a worker whose loop stands still says nothing, and is replaced. */
+static void
+alive_say(void *arg)
+{
+	(void)arg;
+	notify_send("WATCHDOG=1");
+	worker.alive = (struct timer){ .fn = alive_say };
+	timer_set(&worker.alive, now_us() + notify_watchdog() / 3);
+}
+
 /* -- signals, on the loop's stack -- */
 
 static void
@@ -167,6 +183,7 @@ term_came(int sig)
 		return;
 	}
 	worker.draining = now_us();
+	notify_send("STOPPING=1");
 	if (fiber_start(drain_run, NULL) == NULL)
 		loop_stop();
 }
@@ -174,9 +191,20 @@ term_came(int sig)
 static void
 hup_came(int sig)
 {
-	const struct conf	*conf;
+	char	 state[64];
 
 	(void)sig;
+	snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)now_us());
+	notify_send(state);
+	conf_again();
+	notify_send("READY=1");
+}
+
+static void
+conf_again(void)
+{
+	const struct conf	*conf;
+
 	if (log_reopen() < 0)
 		log_say(LOG_ERROR, "log", "log.file cannot be reopened: %s", strerror(errno));
 	if ((conf = conf_read()) == NULL)
@@ -243,4 +271,6 @@ role_ask(void *arg)
 	if (pg_query(&job, PG_TURN, &rows, "SELECT 1") < 0)
 		log_say(LOG_WARN, "worker_start", "the database cannot be reached yet");
 	job_close(&job);
+	/* Not before the role has been looked at: it may have been the end.  Without a database we serve errors. */
+	notify_send("READY=1");
 }
