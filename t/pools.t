@@ -64,4 +64,60 @@ subtest 'each makes and answers turns of one user at once' => sub {
 	is_deeply [sort { $a <=> $b } map { $_->{tool_calls}[0]{result}{task_id} } @got], [1 .. 20], 'task numbers without gaps';
 };
 
+# As parley-pool does it, for those without systemd.
+subtest 'spawn-fcgi and multiwatch by conf/spawn-fcgi/parley-pool' => sub {
+	my $dir = Parley::Process::tempdir();
+	my %env = (PARLEY_CONF => $first->pool->conf_file, PARLEY_AUTH_SECRET => $Parley::Test::SECRET,
+	    POOL_DIR => $dir, POOL_WORKERS => 2, POOL_PROGRAM => $first->pool->{program});
+	system('cp', "$FindBin::Bin/../conf/spawn-fcgi/parley-pool", $dir);
+	my $pool = Parley::Process->new(cmd => ["$dir/parley-pool", 'start'], dir => $dir, log => "$dir/log", env => \%env);
+	my $two = Parley::Process::wait_for { $pool->children == 2 } 20;
+	ok $two, 'two workers';
+	my $nginx = Parley::Nginx->new(sockets => ["$dir/parley.sock"]);
+	local $first->{nginx} = $nginx;
+	remembers($first, 'it');
+
+	my $ask = sub {
+		my $done = Parley::Process->new(cmd => ["$dir/parley-pool", @_], dir => $dir, log => "$dir/log", env => \%env);
+		return Parley::Process::wait_for { !$done->running } 30;
+	};
+	my %old = map { $_ => 1 } $pool->children;
+	my @begun = map { $first->begin_chat("rolling-$_", 'hello') } 1 .. 5;
+	ok $ask->('restart'), 'restart';
+	is_deeply [grep { $_->response->{status} !~ /^20[02]$/ } @begun], [], '... sends nobody away';
+	$two = Parley::Process::wait_for { (grep { !$old{$_} } $pool->children) == 2 } 20;
+	ok $two, '... replaces both';
+	remembers($first, 'it');
+	my @now = sort $pool->children;
+	ok $ask->('reload'), 'reload';
+	my $read = Parley::Process::wait_for { open my $f, '<', "$dir/log"; (grep { /configuration was read again/ } <$f>) >= 2 } 10;
+	ok $read, '... reaches both';
+	is_deeply [sort $pool->children], \@now, '... and they stay';
+	my $stopping = Parley::Process->new(cmd => ["$dir/parley-pool", 'stop'], dir => $dir, log => "$dir/log", env => \%env);
+	my $gone = Parley::Process::wait_for { !$pool->running } 30;
+	ok $gone, 'stop';
+	$stopping->stop;
+	File::Path::remove_tree($dir);
+};
+
+# A new program is what a rolling restart is for most of the time.
+subtest '--listen: SIGUSR2' => sub {
+	my $t = $on{'--listen unix:'};
+	my %old = map { $_ => 1 } $t->pool->pids;
+	my $program = $t->pool->{program};
+	my $copied = $> == 0;
+	# What is installed is a new file of that name, never the old one written over.
+	system("cp '$program' '$program.new' && mv '$program.new' '$program'") if $copied;
+	my @begun = map { $t->begin_chat("rolling-$_", 'hello') } 1 .. 5;
+	kill 'USR2', $t->pool->parent_pid;
+	my $two = Parley::Process::wait_for { my @new = $t->pool->pids; @new == 2 && !grep { $old{$_} } @new } 30;
+	ok $two, 'two new workers';
+	is_deeply [grep { $_->response->{status} !~ /^20[02]$/ } @begun], [], 'nobody was sent away';
+	SKIP: {
+		skip 'the program of the build is not to be replaced', 1 unless $copied;
+		is_deeply [grep { readlink("/proc/$_/exe") ne $program } $t->pool->pids], [], '... who run what lies there now';
+	}
+	remembers($t, 'the pool');
+};
+
 done_testing;

@@ -26,7 +26,7 @@ use POSIX ();
 use Parley::Process;
 
 my @PACKAGES = qw(adduser ca-certificates dbus libcurl4 libevent-2.1-7 libfcgi0ldbl libinih1 libjson-c5 libjwt0
-    libpq5 logrotate systemd systemd-sysv);
+    libpq5 libseccomp2 logrotate systemd systemd-sysv);
 
 # What systemd needs around it.  $1 root, $2 the directory for /run/parley.
 my $BOOT = <<'SH';
