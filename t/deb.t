@@ -46,8 +46,18 @@ subtest 'lintian' => sub {
 	diag $_ for grep { /^W:/ } split /^/, $said;
 };
 
+# Without a clean root: what is in the package runs as it is, from where it is unpacked.
 if ($why) {
-	note "untested: installing and using it: $why";
+	my $x = "$dest/x";
+	is system('dpkg-deb', '-x', $deb, $x), 0, 'it can be unpacked';
+	is system('dpkg-deb', '-e', $deb, "$x/DEBIAN"), 0, '... and its scripts';
+	is system('sh', '-n', "$x/DEBIAN/$_"), 0, "$_ is a script" for qw(postinst postrm);
+	local @ENV{qw(PARLEY_FCGI PARLEYCTL PARLEY_DEMO_MODEL)} = ("$x/usr/sbin/parley.fcgi", "$x/usr/bin/parleyctl", "$x/usr/bin/parley-demo-model");
+	my $t = Parley::Test->new(how => 'fd', pg => Parley::Postgres->new(schema => "$x/usr/share/parley/schema"),
+	    conf => { 'agent.instructions_file' => "$x/usr/share/parley/instructions.txt" });
+	like $t->chat('alice', 'Add task: Buy milk')->{json}{response} // '', qr/Buy milk/, 'schema, worker and model of the package: a turn';
+	note "untested: installing, upgrading and purging it, and the units under systemd: $why";
+	undef $t;
 	done_testing;
 	exit 0;
 }
@@ -158,6 +168,7 @@ subtest 'systemd' => sub {
 	if (!$root->boot(run => $run)) {
 		plan skip_all => 'untested: no systemd of our own can be started here: ' . ($root->text('/boot.log') // '');
 	}
+	isnt +($root->inside('sh', '-c', 'echo 1 > /proc/sys/vm/swappiness'))[0], 0, 'the settings of the machine are out of its reach';
 	is state_of('parley.socket'), 'inactive', 'nothing of ours runs after a boot';
 	systemctl('enable', '--now', 'parley.target');
 	is state_of($_), 'active', "$_ runs" for qw(parley.socket parley@1 parley@2);

@@ -36,6 +36,10 @@ mount --make-rprivate /
 mount --bind "$root" "$root"
 cd "$root"
 mount -t proc proc proc
+# The kernel's settings are the machine's, and systemd has opinions on them.
+for part in sys sysrq-trigger; do
+	[ ! -e "proc/$part" ] || { mount --bind "proc/$part" "proc/$part" && mount -o remount,bind,ro "proc/$part"; }
+done
 mount -t sysfs -o ro sysfs sys
 mount -t tmpfs -o mode=755 tmpfs run
 mkdir run/parley
@@ -51,7 +55,9 @@ fi
 mkdir -p old
 pivot_root . old
 umount -l /old
-exec env -i container=parley PATH=/usr/sbin:/usr/bin /lib/systemd/systemd --unit=basic.target
+exec env -i container=parley PATH=/usr/sbin:/usr/bin setpriv \
+    --bounding-set=-sys_time,-sys_module,-sys_rawio,-net_admin,-syslog,-audit_control,-mac_admin,-wake_alarm \
+    --inh-caps=-all /lib/systemd/systemd --unit=basic.target
 SH
 
 sub impossible {
@@ -178,7 +184,7 @@ sub _base {
 
 	return $file if -s $file;
 	File::Path::make_path($dir);
-	my ($status, $said) = _output('timeout', '240', 'mmdebstrap', '--quiet', '--variant=apt', '--include=' . join(',', @PACKAGES),
+	my ($status, $said) = _output('timeout', '150', 'mmdebstrap', '--quiet', '--variant=apt', '--include=' . join(',', @PACKAGES),
 	    '--dpkgopt=path-exclude=/usr/share/locale/*', '--dpkgopt=path-exclude=/usr/share/man/*',
 	    '--dpkgopt=path-include=/usr/share/man/man[158]/parley*', $suite, "$file.$$.tar", @lines);
 	if ($status != 0) {
