@@ -44,7 +44,21 @@ conf_load(const char *path, struct buf *why)
 {
 	struct arena	*a = arena_open();
 	struct kept	*k = arena_new(a, struct kept);
-	struct conf_load	 l = { .conf = &k->conf, .arena = a, .why = why, .fallbacks = "" };
+
+	if (conf_read(path, a, &k->conf, why) < 0) {
+		arena_close(&a);
+		return NULL;
+	}
+	k->arena = a;
+	k->next = kept;
+	kept = k;
+	return &k->conf;
+}
+
+int
+conf_read(const char *path, struct arena *a, struct conf *conf, struct buf *why)
+{
+	struct conf_load	 l = { .conf = conf, .arena = a, .why = why, .fallbacks = "" };
 
 	file_find(&l, path);
 	if (l.path != NULL && conf_file_read(l.path, a, &l.entries, why) < 0)
@@ -61,15 +75,7 @@ conf_load(const char *path, struct buf *why)
 		l.bad = true;
 	if (!l.bad)
 		sense_check(&l);
-
-	if (l.bad) {
-		arena_close(&a);
-		return NULL;
-	}
-	k->arena = a;
-	k->next = kept;
-	kept = k;
-	return &k->conf;
+	return l.bad ? -1 : 0;
 }
 
 /* The file that was named must be there; the installed one may be missing. */

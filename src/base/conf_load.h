@@ -26,6 +26,9 @@ struct conf_load {
 	bool		 bad;
 };
 
+/* What conf_load() does, for a caller who does not keep it for ever: all of it is the arena's. */
+int	 conf_read(const char *path, struct arena *, struct conf *, struct buf *why);
+
 /* What the file says of a key, of the section SECTION.NAME when name is not ""; NULL: nothing. */
 const struct conf_entry *conf_entry_of(const struct conf_load *, const struct conf_key *, const char *name);
 /* Sets a key's field in base: the environment, else the file, else a name everybody uses, else the default. */

@@ -37,7 +37,7 @@ struct fault {
 
 void	 fault_set(struct fault *, enum fail, enum fault_remedy, const char *reason);
 void	 fault_http(struct fault *, enum http_error, bool head);	/* head: it had come */
-/* An answer that is not 2xx.  retry: the header x-should-retry or NULL. */
+/* An answer that is not 2xx.  retry: the header x-should-retry or NULL; behind the n bytes stands a NUL. */
 void	 fault_status(struct fault *, int status, const char *retry, const char *body, size_t n);
 /* An error inside an answer whose status was good: the error member, or all of the event. */
 void	 fault_event(struct fault *, json_object *error);
