@@ -62,6 +62,12 @@ header_pass(struct record *r)
 	 */
 	if (id == 0)
 		return false;
+	/*
+	 * Where libfcgi turns from one stream to the next it forgets that padding is to come, and would read it as
+	 * records that have not been looked at here.  An empty record and one of 8 bytes need none.
+	 */
+	if (r->padding > 0 && (r->head[1] == RECORD_BEGIN || (r->head[1] == RECORD_PARAMS && r->content == 0)))
+		return false;
 	if (r->head[1] == RECORD_BEGIN && !r->begun) {
 		r->begun = true;
 		r->id = id;

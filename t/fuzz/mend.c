@@ -24,7 +24,7 @@ mend_twice(const char *p, size_t n, enum mend_how how)
 
 	mend_json(p, n, how, &once);
 	mend_json(buf_text(&once), once.n, how, &twice);
-	must(memchr(p, 0, n) != NULL ||
+	must(memchr(p, 0, n) != NULL || (n >= 5 && memmem(p, n, "u0000", 5) != NULL) ||
 	    (once.n == twice.n && memcmp(buf_text(&once), buf_text(&twice), once.n) == 0));
 	buf_free(&once);
 	buf_free(&twice);

@@ -480,6 +480,18 @@ test_hostile(void)
 	buf_add(&b, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27);
 	ok(refused(&b), "HTTP is refused");
 
+	/* libfcgi would take the padding for a record, of which nobody has seen the lengths. */
+	put_begin(&b, false);
+	b.p[6] = 8;
+	put_record(&b, PARAMS, 1, "\377\377\377\377\377\377\377\377", 8);
+	ok(refused(&b), "padding behind the beginning is refused");
+	put_begin(&b, false);
+	put_record(&b, PARAMS, 1, "", 0);
+	b.p[b.n - 2] = 8;
+	put_record(&b, STDIN, 1, "", 0);
+	put_record(&b, STDIN, 1, "", 0);
+	ok(refused(&b), "... and behind the end of the parameters");
+
 	put_begin(&b, false);
 	put_record(&b, ABORT, 1, "", 0);
 	ok(refused(&b), "a request aborted at once is dropped");

@@ -138,7 +138,7 @@ at_times(struct arena *a, const char *s)
 		if (*s == '@' && (s[1] == '+' || s[1] == '-')) {
 			char	*end;
 
-			buf_printf(b, "%ld", (long)time(NULL) + strtol(s + 1, &end, 10));
+			buf_printf(b, "%ld", (long)((unsigned long)time(NULL) + (unsigned long)strtol(s + 1, &end, 10)));
 			s = end;
 		} else
 			buf_char(b, *s++);
