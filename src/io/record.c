@@ -2,7 +2,11 @@
 
 enum { RECORD_BEGIN = 1, RECORD_PARAMS = 4, RECORD_STDIN = 5 };
 
+#define VERSION		1
+#define BEGIN_BYTES	8
+
 static bool	 header_pass(struct record *);
+static bool	 libfcgi_agrees(const struct record *);
 static size_t	 content_pass(struct record *, const unsigned char *, size_t);
 static bool	 pairs_pass(struct record *, const unsigned char *, size_t);
 
@@ -46,7 +50,12 @@ record_rest(const struct record *r)
 	return sizeof r->head - r->nhead;
 }
 
-/* Section 3.3: version, type, request id, content length, padding length, reserved. */
+/*
+ * Section 3.3: version, type, request id, content length, padding length, reserved.
+ *
+ * Id 0 is a management record.  No web server in use sends one, and libfcgi's answer to repeated names would run
+ * over its buffer.
+ */
 static bool
 header_pass(struct record *r)
 {
@@ -55,18 +64,7 @@ header_pass(struct record *r)
 	r->nhead = 0;
 	r->content = (unsigned)r->head[4] << 8 | r->head[5];
 	r->padding = r->head[6];
-
-	/*
-	 * Id 0 is a management record.  No web server in use sends one, and
-	 * libfcgi's answer to repeated names would run over its buffer.
-	 */
-	if (id == 0)
-		return false;
-	/*
-	 * Where libfcgi turns from one stream to the next it forgets that padding is to come, and would read it as
-	 * records that have not been looked at here.  An empty record and one of 8 bytes need none.
-	 */
-	if (r->padding > 0 && (r->head[1] == RECORD_BEGIN || (r->head[1] == RECORD_PARAMS && r->content == 0)))
+	if (id == 0 || !libfcgi_agrees(r))
 		return false;
 	if (r->head[1] == RECORD_BEGIN && !r->begun) {
 		r->begun = true;
@@ -75,6 +73,21 @@ header_pass(struct record *r)
 	if (r->head[1] == RECORD_STDIN && id == r->id && r->content == 0)
 		r->ended = true;
 	return true;
+}
+
+/*
+ * Will libfcgi see the same records from here on?  It calls another version, or a beginning of another length, an
+ * error, by which it takes the parameters for ended, and their rest for records; and where it turns from one
+ * stream to the next it forgets the padding that is to come.  An empty record and one of 8 bytes need none.
+ */
+static bool
+libfcgi_agrees(const struct record *r)
+{
+	if (r->head[0] != VERSION)
+		return false;
+	if (r->head[1] == RECORD_BEGIN)
+		return r->content == BEGIN_BYTES && r->padding == 0;
+	return r->head[1] != RECORD_PARAMS || r->content > 0 || r->padding == 0;
 }
 
 /* The bytes of content taken; 0: not acceptable. */

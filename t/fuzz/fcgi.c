@@ -108,10 +108,11 @@ pair_take(char *line)
 {
 	char	*equals = strchr(line, '=');
 
-	if (equals == NULL || equals == line || web.npairs == PAIRS_MAX || strncmp(line, "CONTENT_LENGTH", 14) == 0)
+	if (equals == NULL || equals == line || web.npairs == PAIRS_MAX || strncmp(line, "CONTENT_LENGTH", 14) == 0 ||
+	    strncmp(line, "FCGI_", 5) == 0)
 		return;
 	*equals = '\0';
-	/* Of two of one name libfcgi gives the first. */
+	/* Of two of one name libfcgi gives the first; FCGI_ROLE is its own. */
 	for (int i = 0; i < web.npairs; i++)
 		if (strcmp(web.names[i], line) == 0)
 			return;

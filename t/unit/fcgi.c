@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "io/fcgi.h"
+#include "io/record.h"
 #include "run/deadline.h"
 #include "run/loop.h"
 #include "tap.h"
@@ -445,6 +446,14 @@ refused(struct buf *b)
 	return is_dropped(fd);
 }
 
+static bool
+passes(const struct buf *b)
+{
+	struct record	 r = { 0 };
+
+	return record_pass(&r, b->p, b->n);
+}
+
 static void
 test_hostile(void)
 {
@@ -491,6 +500,15 @@ test_hostile(void)
 	put_record(&b, STDIN, 1, "", 0);
 	put_record(&b, STDIN, 1, "", 0);
 	ok(refused(&b), "... and behind the end of the parameters");
+
+	/* What libfcgi calls an error would end the parameters, and their rest be taken for records. */
+	put_begin(&b, false);
+	put_record(&b, PARAMS, 1, "12345678", 8);
+	b.p[16] = 2;
+	ok(!passes(&b) && refused(&b), "another version is refused");
+	put_begin(&b, false);
+	put_record(&b, BEGIN, 1, "1234567", 7);
+	ok(!passes(&b) && refused(&b), "a beginning of another length is refused");
 
 	put_begin(&b, false);
 	put_record(&b, ABORT, 1, "", 0);
