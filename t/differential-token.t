@@ -68,7 +68,7 @@ my @reasons = (
 	},
 	'kid is no text' => sub { exists $_[1]{kid} && $json->encode([$_[1]{kid}]) !~ /^\["/ },
 	'a date is none: before 1970, after 9999, or of another type' => sub { grep { date_is_strange($_[2], $_) } qw(exp nbf iat) },
-	'it was issued in the future' => sub { exists $_[2]{iat} && $_[2]{iat} > time() + 60 + 30 },
+	'it was issued in the future' => sub { exists $_[2]{iat} && $_[2]{iat} > time() + 60 },
 	'the user is no text of 1 to 255 bytes without control characters, and no whole number' => sub {
 		my $sub = $json->encode([$_[2]{sub}]);
 		return 0 if $sub =~ /^\[-?\d{1,18}\]$/;
