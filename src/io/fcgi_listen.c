@@ -418,6 +418,12 @@ request_read(struct fcgi *c)
 		return -1;
 	FCGX_FreeStream(&c->rq.out);
 	FCGX_FreeStream(&c->rq.err);
+	/*
+	 * What libfcgi does not understand ends the parameters for it as if they were whole, and it would go on
+	 * in the middle of the record.
+	 */
+	if (FCGX_GetError(c->rq.in) != 0)
+		return request_drop(c);
 	if (c->rq.role != ROLE_RESPONDER)
 		return request_drop(c);
 	return body_begin(c);

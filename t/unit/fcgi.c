@@ -457,7 +457,7 @@ passes(const struct buf *b)
 static void
 test_hostile(void)
 {
-	struct buf	 b = { 0 }, p = { 0 };
+	struct buf	 b = { 0 }, p = { 0 }, inner = { 0 };
 	char		 large[30000];
 
 	put_begin(&b, false);
@@ -509,6 +509,16 @@ test_hostile(void)
 	put_begin(&b, false);
 	put_record(&b, BEGIN, 1, "1234567", 7);
 	ok(!passes(&b) && refused(&b), "a beginning of another length is refused");
+
+	put_pair(&p, "REQUEST_URI", "/active");
+	put_pair(&p, "CONTENT_LENGTH", "1");
+	put_record(&inner, STDIN, 1, "", 0);
+	put_begin(&b, false);
+	put_record(&b, PARAMS, 1, p.p, p.n);
+	put_record(&b, 109, 1, inner.p, inner.n);
+	ok(refused(&b), "what stands inside of an unknown record is no record");
+	buf_free(&inner);
+	buf_free(&p);
 
 	put_begin(&b, false);
 	put_record(&b, ABORT, 1, "", 0);
