@@ -4,6 +4,7 @@ package Parley::Bench;
 #
 #	my $b = Parley::Bench->new;			# a durable PostgreSQL, a table of figures
 #	my $t = $b->serve(2000, 'turn.lease' => '20s');	# model that takes 2 s, workers, nginx: a Parley::Test
+#	my $s = $b->serve_securely(2000);		# the same with TLS and HTTP/2 to the model
 #	my $l = $b->load($t, concurrency => 64, seconds => 3);	# what t/bench/load says
 #	$b->group('plain turns');			# a heading of the table
 #	$b->figure('p95', 1.7, 's', ['at most', 2]);	# a row of it
@@ -18,6 +19,7 @@ use JSON::XS ();
 use POSIX ();
 use Time::HiRes qw(sleep time);
 
+use Parley::Bench::Secure;
 use Parley::Model;
 use Parley::Pool;
 use Parley::Postgres;
@@ -65,10 +67,26 @@ sub fits {
 # Workers as users start them, on a model that takes so many milliseconds.
 sub serve {
 	my ($self, $delay, %conf) = @_;
-	my $t = Parley::Test->new(pg => $self->{pg}, model => Parley::Model->new(delay => $delay),
-	    workers => $self->{workers}, nginx_workers => $self->{workers}, conf => \%conf);
+	return $self->_serve(Parley::Model->new(delay => $delay), \%conf);
+}
+
+sub _serve {
+	my ($self, $model, $conf) = @_;
+	my $t = Parley::Test->new(pg => $self->{pg}, model => $model, workers => $self->{workers},
+	    nginx_workers => $self->{workers}, conf => $conf);
 
 	Parley::Process::wait_for { $t->pids == $self->{workers} } 20 or die 'not all workers came';
+	return $t;
+}
+
+# The same with TLS and HTTP/2 to the model; see Parley::Bench::Secure.
+sub serve_securely {
+	my ($self, $delay, %conf) = @_;
+	my $model = Parley::Model->new(delay => $delay);
+	my $secure = Parley::Bench::Secure->new($model);
+	my $t = $self->_serve($model, { $secure->conf, %conf });
+
+	$t->{secure} = $secure;
 	return $t;
 }
 

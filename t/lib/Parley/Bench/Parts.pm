@@ -11,6 +11,7 @@ use Time::HiRes qw(sleep time);
 
 use Parley::Bench;
 use Parley::Bench::Floor;
+use Parley::Tls;
 
 # Turns per second with a model of no delay, 64 users, against what PostgreSQL alone does with the same statements.
 # Taken in turns, several times: a busy moment of the machine then spoils one ratio, not the median.
@@ -45,35 +46,50 @@ sub speed {
 # Many turns in flight: latency added to the model's own, memory of the workers.
 sub flight {
 	my ($b) = @_;
-	my @runs = $b->quick ? ([100, 500, 2, 0], [100, 500, 2, 1]) : ([1000, 2000, 3, 0], [10_000, 5000, 2, 0], [10_000, 5000, 2, 1]);
+	my @runs = $b->quick ? ([100, 500, 2, ''], [100, 500, 2, 'stream'], [100, 500, 2, 'secure'])
+	    : ([1000, 2000, 3, ''], [1000, 2000, 3, 'stream'], [10_000, 5000, 2, ''], [10_000, 5000, 2, 'secure']);
 
 	for (@runs) {
-		my ($want, $delay, $waves, $stream) = @$_;
-		_flight($b, $b->fits($want), $want, $delay, $waves, $stream);
+		my ($want, $delay, $waves, $how) = @$_;
+		if ($how eq 'secure' && Parley::Tls::missing()) {
+			$b->note(Parley::Tls::missing());
+			next;
+		}
+		_flight($b, $b->fits($want), $want, $delay, $waves, $how);
 	}
 }
 
 sub _flight {
-	my ($b, $n, $want, $delay, $waves, $stream) = @_;
-	my $t = $b->serve($delay);
+	my ($b, $n, $want, $delay, $waves, $how) = @_;
+	my $t = $how eq 'secure' ? $b->serve_securely($delay) : $b->serve($delay);
 	my $idle = $b->pss_kb($t->pids);
 	my ($running, $kb) = (0, 0);
 
 	# The clients come evenly over the model's time, each asks again when it has its answer.
 	my $l = $b->load($t, concurrency => $n, requests => $n * $waves, ramp => $delay, keepalive => '',
-	    $stream ? (stream => '') : (), meanwhile => sub {
+	    $how ? (stream => '') : (), meanwhile => sub {
 		my $now = $b->running;
 		($running, $kb) = ($now, $b->pss_kb($t->pids)) if $now > $running;
 	});
-	my $what = sprintf '%d turns in flight%s, %g s model', $n, $stream ? ', streaming' : '', $delay / 1000;
+	my $what = sprintf '%d turns in flight%s%s, %g s model', $n, $how ? ', streaming' : '',
+	    $how eq 'secure' ? ', TLS and HTTP/2 to the model' : '', $delay / 1000;
 	my $at = $l->{latency_ms} // { p50 => 0, p99 => 0 };
 
 	$b->note("$what: at most $running turns were running at a time") if $running < 0.9 * $n && !$b->quick;
 	$b->group($what);
-	$b->figure('added latency, p50', $at->{p50} - $delay, 'ms');
-	$b->figure('added latency, p99', $at->{p99} - $delay, 'ms', $want == 1000 ? ['at most', 30] : ());
-	$b->figure('memory of all workers (PSS) per turn', $kb / ($running || 1), 'KB', $want == 10_000 ? ['at most', 50] : ());
+	$b->figure('added latency, p50', $at->{p50} - $delay, 'ms', $want == 1000 ? ['at most', 5] : ());
+	$b->figure('added latency, p99', $at->{p99} - $delay, 'ms', $want == 1000 ? ['at most', 15] : ());
+	$b->figure('first delta after the first byte of the model, p50', $l->{first_delta_ms}{p50} - _first_byte($t), 'ms',
+	    $want == 1000 ? ['at most', 3] : ()) if $how && $l->{first_delta_ms};
+	$b->figure('memory of all workers (PSS) per turn', $kb / ($running || 1), 'KB',
+	    $how eq 'secure' && $want == 10_000 ? ['at most', 32] : ());
 	$b->figure('  of it more than idle workers have', ($kb - $idle) / ($running || 1), 'KB');
+}
+
+# Milliseconds from a turn's beginning to the first byte of the model, as half of the turns in the log had it.
+sub _first_byte {
+	my ($t) = @_;
+	return Parley::Bench::median(map { $_->{begin_ms} + $_->{first_byte_ms} } grep { ($_->{event} // '') eq 'turn' } $t->log);
 }
 
 # A turn in a conversation of 2,000 messages, beside one in an empty conversation.
