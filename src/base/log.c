@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/decimal.h"
 #include "base/mac.h"
 #include "base/utf8.h"
 #include "base/uuid.h"
@@ -54,8 +55,6 @@ static void	 line_raw(const char *, size_t);
 static void	 line_stamp(time_t);
 static bool	 line_key(const char *);
 static void	 line_text(const char *, size_t);
-static void	 line_number(const char *key, const char *fmt, ...)
-		    __attribute__((format(printf, 2, 3)));
 static void	 line_write(void);
 
 int
@@ -184,19 +183,31 @@ log_str(const char *key, const char *s)
 void
 log_int(const char *key, int64_t i)
 {
-	line_number(key, "%lld", (long long)i);
+	char	 text[DECIMAL_SIZE];
+
+	if (line_key(key))
+		line_raw(text, decimal_write(text, i));
 }
 
 void
 log_ms(const char *key, int64_t us)
 {
-	line_number(key, "%lld.%03lld", (long long)(us / 1000), (long long)(us < 0 ? 0 : us % 1000));
+	char	 text[DECIMAL_SIZE], rest[DECIMAL_SIZE];
+
+	if (!line_key(key))
+		return;
+	line_raw(text, decimal_write(text, us / 1000));
+	/* Three digits, whatever zeros are in front. */
+	(void)decimal_write(rest, 1000 + (us < 0 ? 0 : us % 1000));
+	rest[0] = '.';
+	line_raw(rest, 4);
 }
 
 void
 log_bool(const char *key, bool b)
 {
-	line_number(key, "%s", b ? "true" : "false");
+	if (line_key(key))
+		line_raw(b ? "true" : "false", b ? 4 : 5);
 }
 
 void
@@ -317,20 +328,6 @@ line_text(const char *s, size_t n)
 		line_raw(piece, len);
 		at += size;
 	}
-}
-
-static void
-line_number(const char *key, const char *fmt, ...)
-{
-	char	 text[32];
-	va_list	 ap;
-
-	if (!line_key(key))
-		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	line_raw(text, strlen(text));
 }
 
 /*

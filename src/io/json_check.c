@@ -240,14 +240,19 @@ skip_space(struct json_check *c)
 static int
 plain(struct json_check *c, bool *ascii)
 {
-	const unsigned char	*from = (const unsigned char *)c->s + c->at, *s = from;
-	const unsigned char	*end = (const unsigned char *)c->s + c->n;
-	unsigned char		 all = 0;
+	static const bool	 special[256] = {
+		[0x00 ... 0x1f] = true, ['"'] = true, ['\\'] = true, [0x80 ... 0xff] = true
+	};
+	const char		*s = c->s + c->at, *end = c->s + c->n;
 
-	for (; s < end && *s >= 0x20 && *s != '"' && *s != '\\'; s++)
-		all |= *s;
-	c->at += (size_t)(s - from);
-	*ascii &= all < 0x80;
+	for (; s < end; s++) {
+		if (!special[(unsigned char)*s])
+			continue;
+		if ((unsigned char)*s < 0x80)
+			break;
+		*ascii = false;
+	}
+	c->at = (size_t)(s - c->s);
 	return peek(c);
 }
 

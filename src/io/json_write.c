@@ -1,6 +1,6 @@
-#include <inttypes.h>
 #include <string.h>
 
+#include "base/decimal.h"
 #include "base/utf8.h"
 #include "io/json.h"
 
@@ -51,8 +51,10 @@ jw_string_n(struct buf *b, const char *s, size_t n)
 void
 jw_int(struct buf *b, int64_t n)
 {
+	char	 text[DECIMAL_SIZE];
+
 	comma(b);
-	buf_printf(b, "%" PRId64, n);
+	buf_add(b, text, decimal_write(text, n));
 }
 
 void
@@ -182,9 +184,12 @@ quote(struct buf *b, const char *s, size_t n)
 static size_t
 plain(const char *s, size_t n)
 {
-	const char	*p = s, *end = s + n;
+	static const bool	 special[256] = {
+		[0x00 ... 0x1f] = true, ['"'] = true, ['\\'] = true, [0x7f ... 0xff] = true
+	};
+	const char		*p = s, *end = s + n;
 
-	while (p < end && *p >= 0x20 && *p < 0x7f && *p != '"' && *p != '\\')
+	while (p < end && !special[(unsigned char)*p])
 		p++;
 	return (size_t)(p - s);
 }

@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/conf.h"
+#include "base/decimal.h"
 #include "base/log.h"
 #include "io/pghosts.h"
 #include "io/pgpool.h"
@@ -377,7 +378,9 @@ pg_bool(const struct pg_rows *rows, int row, const char *column)
 const char *
 pg_num(struct job *job, int64_t n)
 {
-	return arena_printf(job->arena, "%lld", (long long)n);
+	char	 text[DECIMAL_SIZE];
+
+	return arena_memdup(job->arena, text, decimal_write(text, n));
 }
 
 const char *
