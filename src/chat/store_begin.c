@@ -20,6 +20,9 @@
 #define FATE_MS		3000
 #define FATE_PAUSE_MS	100
 
+/* Rows: a longer history is left where it lies. */
+#define SHORT_HISTORY	8
+
 #define ROWS_BEGUN	ROWS_MESSAGE ", outcome, conversation_id, fence, local_time, holds, left_ms," \
 			" input_tokens, output_tokens, budget_ms, trace"
 
@@ -35,6 +38,7 @@
 static int	 begin_ask(struct job *, const struct store_begin *, int64_t call_tokens, bool again, struct pg_rows *);
 static bool	 ask_again(struct job *, const struct pg_rows *, int64_t until, int tries, bool *again);
 static int	 begun_read(struct job *, struct pg_rows *, const char *user, struct store_begun *);
+static void	 begun_keep(struct job *, struct pg_rows *, struct store_begun *);
 static int	 begun_outcome(struct job *, const struct pg_rows *, int last, const char *user, struct store_begun *);
 static void	 key_read(const struct pg_rows *, int row, const char *user, struct turn_key *);
 static const char *hold_key(struct job *, const struct conf_model *);
@@ -209,11 +213,9 @@ begun_read(struct job *job, struct pg_rows *rows, const char *user, struct store
 	out->got = STORE_BEGUN;
 	key_read(rows, last, user, &out->key);
 	out->history = arena_array(job->arena, struct message, rows->n);
-	for (int i = 0; i < rows->n; i++) {
+	for (int i = 0; i < rows->n; i++)
 		if (rows_message(job, rows, i, &out->history[i]) < 0)
 			return -1;
-		rows_keep(job, &out->history[i]);
-	}
 	while (first > 0 && out->history[first - 1].turn == out->key.turn && out->history[first - 1].run == out->key.run)
 		first--;
 	out->nown = rows->n - first;
@@ -221,7 +223,7 @@ begun_read(struct job *job, struct pg_rows *rows, const char *user, struct store
 		out->nearlier++;
 	out->nhistory = first - out->nearlier;
 
-	out->local_time = arena_strdup(job->arena, pg_text(rows, last, "local_time"));
+	out->local_time = pg_text(rows, last, "local_time");
 	out->left_ms = pg_int(rows, last, "left_ms");
 	out->input_tokens = pg_int(rows, last, "input_tokens");
 	out->output_tokens = pg_int(rows, last, "output_tokens");
@@ -229,9 +231,19 @@ begun_read(struct job *job, struct pg_rows *rows, const char *user, struct store
 	out->trace = trace_of_text(job->arena, pg_text(rows, last, "trace"));
 	out->holds = arena_array(job->arena, int64_t, job->conf->nmodels);
 	rows_array_ints(pg_text(rows, last, "holds"), out->holds, job->conf->nmodels);
-	/* libpq's blocks for a short history are several times as large as it, and a turn stays for long. */
-	pg_free(rows);
+	if (rows->n <= SHORT_HISTORY)
+		begun_keep(job, rows, out);
 	return 0;
+}
+
+/* libpq's blocks for a short history are several times as large as it, and a turn stays for long. */
+static void
+begun_keep(struct job *job, struct pg_rows *rows, struct store_begun *out)
+{
+	for (int i = 0; i < rows->n; i++)
+		rows_keep(job, &out->history[i]);
+	out->local_time = arena_strdup(job->arena, out->local_time);
+	pg_free(rows);
 }
 
 /* One row that says why it is not the caller's. */
