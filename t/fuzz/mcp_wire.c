@@ -63,10 +63,10 @@ http_open(struct job *job, const struct http_ask *ask)
 	if (ask->nbody > 0) {
 		struct arena	*a = arena_open();
 
-		must(json_object_is_type(json_read(a, ask->body[0].iov_base, ask->body[0].iov_len, NULL), json_type_object));
+		must(json_object_is_type(json_read(a, ask->body, ask->nbody, NULL), json_type_object));
 		arena_close(&a);
 		if (server.asked == 1)
-			body_put(ask->body[0].iov_base);
+			body_put(ask->body);
 	}
 	server.open++;
 	return h;
