@@ -155,10 +155,12 @@ unit(const char *p)
 static void
 comma(struct buf *b)
 {
-	char	 last = b->n > 0 ? b->p[b->n - 1] : '\0';
-
-	if (last != '\0' && (strchr("}]\"el", last) != NULL || (last >= '0' && last <= '9')))
+	switch (b->n > 0 ? b->p[b->n - 1] : '\0') {
+	case '}': case ']': case '"': case 'e': case 'l':
+	case '0' ... '9':
 		buf_char(b, ',');
+		break;
+	}
 }
 
 /* RFC 8259 section 7. */
