@@ -82,7 +82,8 @@ subtest 'what is left over' => sub {
 		q{INSERT INTO parley.tool_calls (user_id, conversation_id, turn, run, idx, pos, id, call_id, tool_name, parameters, result, executed_at)
 		    SELECT 'left', gen_random_uuid(), 0, 0, 0, 0, gen_random_uuid(), 'c', 't', '{}', '{}', now() - interval '1 day' * d FROM unnest('{400,300}'::int[]) d},
 		q{INSERT INTO parley.usage (user_id, day) VALUES ('left', current_date - 400), ('left', current_date - 300)},
-		q{INSERT INTO parley.pace VALUES ('left', ARRAY[now() - interval '3 days', now() - interval '2 days']), ('left2', ARRAY[now()])},
+		q{INSERT INTO parley.pace VALUES
+		    ('left', ARRAY[now() - interval '3 days', now() - interval '2 days'], now() - interval '2 days'), ('left2', ARRAY[now()], now())},
 	);
 	$pg->do($_) for @rows;
 	my %want = ('parley.idempotency_keys' => 1, 'parley.live' => 1, 'parley.facts' => 1, 'parley.mcp_sessions' => 1, 'parley.tool_calls' => 1,
