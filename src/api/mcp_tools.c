@@ -137,7 +137,7 @@ put_content(struct rpc *m, const struct call *c)
 {
 	struct buf	*b = m->result;
 	const char	*text = NULL;
-	json_object	*got = json_read(m->req->job.arena, c->result, strlen(c->result), NULL);
+	json_object	*got = json_read_stored(m->req->job.arena, c->result, strlen(c->result), NULL);
 
 	if (c->is_error)
 		text = json_text_or_null(got, "error");

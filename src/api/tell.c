@@ -348,7 +348,7 @@ read_page(struct tell *t, const char **page)
 
 	if (store_conversation(job, t->turn.key.conversation_id, PAGE_MESSAGES, NULL, false, b) < 0)
 		return -1;
-	whole = json_read(job->arena, buf_text(b), b->n, NULL);
+	whole = json_read_stored(job->arena, buf_text(b), b->n, NULL);
 	if (json_get_array(whole, "messages", &messages) != JSON_GOT)
 		return job_fail(job, FAIL_INTERNAL_ERROR, NULL);
 	*page = arena_strdup(job->arena, json_text(messages));

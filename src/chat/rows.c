@@ -53,7 +53,7 @@ rows_calls(struct job *job, const char *text, struct message *m)
 
 	if (text == NULL)
 		return 0;
-	if ((list = json_read(job->arena, text, strlen(text), &why)) == NULL) {
+	if ((list = json_read_stored(job->arena, text, strlen(text), &why)) == NULL) {
 		job_detail(job, "stored calls: %s", why);
 		return job_fail(job, FAIL_INTERNAL_ERROR, NULL);
 	}

@@ -6,22 +6,50 @@
 #include "io/json_check.h"
 #include "io/json_tree.h"
 
+/*
+ * Three bytes, "{},", become most of a kilobyte in json-c.  So much a text's tree may weigh beside its texts: what no
+ * honest one comes near, such as a list of tools with all their schemas.
+ */
+#define WEIGHT_BASE	((size_t)256 * 1024)
+#define WEIGHT_FACTOR	32
+#define WEIGHT_MAX	((size_t)24 * 1024 * 1024)
+
 static void	 put(void *);
+static json_object *read(struct arena *, struct json_check *, const char **why);
+static bool	 is_light(struct json_check *);
 static enum json_got find(json_object *, const char *, json_type, json_object **);
 
 json_object *
 json_read(struct arena *a, const char *s, size_t n, const char **why)
 {
 	struct json_check	 c = { .s = s, .n = n };
-	json_object		*tree;
-	bool			 twice;
 
-	if (!json_check(&c)) {
-		if (why != NULL)
-			*why = arena_printf(a, "%s at byte %zu", c.why, c.at);
-		return NULL;
-	}
-	if ((tree = json_tree(s, n, &twice)) != NULL)
+	if (json_check(&c) && is_light(&c))
+		return read(a, &c, why);
+	if (why != NULL)
+		*why = arena_printf(a, "%s at byte %zu", c.why, c.at);
+	return NULL;
+}
+
+json_object *
+json_read_stored(struct arena *a, const char *s, size_t n, const char **why)
+{
+	struct json_check	 c = { .s = s, .n = n };
+
+	if (json_check(&c))
+		return read(a, &c, why);
+	if (why != NULL)
+		*why = arena_printf(a, "%s at byte %zu", c.why, c.at);
+	return NULL;
+}
+
+static json_object *
+read(struct arena *a, struct json_check *c, const char **why)
+{
+	json_object	*tree;
+	bool		 twice;
+
+	if ((tree = json_tree(c->s, c->n, &twice)) != NULL)
 		arena_defer(a, put, tree);
 	if (tree != NULL && !twice)
 		return tree;
@@ -33,9 +61,21 @@ json_read(struct arena *a, const char *s, size_t n, const char **why)
 json_object *
 json_read_any(const char *s, size_t n)
 {
-	bool	 twice;
+	struct json_check	 c = { .s = s, .n = n };
+	bool			 twice;
 
-	return json_valid(s, n, NULL) ? json_tree(s, n, &twice) : NULL;
+	return json_check(&c) && is_light(&c) ? json_tree(s, n, &twice) : NULL;
+}
+
+static bool
+is_light(struct json_check *c)
+{
+	size_t	 most = WEIGHT_BASE + c->n * WEIGHT_FACTOR;
+
+	if (c->weight <= (most < WEIGHT_MAX ? most : WEIGHT_MAX))
+		return true;
+	c->why = "too many values";
+	return false;
 }
 
 static void

@@ -5,6 +5,7 @@
  * checks grammar, UTF-8, NUL (raw or escaped), lone surrogates, duplicate keys, depth and trailing bytes itself
  * and makes json-c's tree itself, because json-c's own reader lets several of them pass
  * (and numbers are bounded: an exponent of at most 3 digits, at most 40 digits).
+ * A text whose tree would take far more memory than itself, such as a thousand times "{},", is refused.
  * An integer beyond 64 bits keeps its value, but is no integer to json_get_int().
  *
  * Trees belong to the arena given.  The getters never convert: a wrong type is
@@ -31,6 +32,8 @@ struct arena;
  * The text "null" gives NULL as well: json-c has no object for it.
  */
 json_object *json_read(struct arena *, const char *, size_t, const char **why);
+/* The same for what was written by ourselves, or by the database: nothing is too much. */
+json_object *json_read_stored(struct arena *, const char *, size_t, const char **why);
 /* The same, but of two members of one name the last one stays; the tree is the caller's. */
 json_object *json_read_any(const char *, size_t);
 /* The check alone, without a tree; does not see duplicate keys; *why is a constant. */

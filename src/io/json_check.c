@@ -9,6 +9,12 @@
 #define DIGITS_MAX	40
 #define EXPONENT_MAX	3
 
+/* What json-c makes of each, on a machine of 64 bits: an object begins with a table of 16. */
+#define WEIGHT_VALUE	64
+#define WEIGHT_MEMBER	64
+#define WEIGHT_OBJECT	800
+#define WEIGHT_ARRAY	96
+
 static bool	 check_value(struct json_check *, int depth);
 static bool	 check_object(struct json_check *, int depth);
 static bool	 check_array(struct json_check *, int depth);
@@ -41,6 +47,7 @@ json_check(struct json_check *c)
 static bool
 check_value(struct json_check *c, int depth)
 {
+	c->weight += WEIGHT_VALUE;
 	switch (peek(c)) {
 	case '{':
 		return check_object(c, depth + 1);
@@ -65,11 +72,13 @@ check_object(struct json_check *c, int depth)
 {
 	if (depth > JSON_DEPTH_MAX)
 		return wrong(c, "nested too deeply");
+	c->weight += WEIGHT_OBJECT;
 	c->at++;
 	skip_space(c);
 	if (take(c, '}'))
 		return true;
 	do {
+		c->weight += WEIGHT_MEMBER;
 		skip_space(c);
 		if (peek(c) != '"')
 			return wrong(c, "a member's name is missing");
@@ -92,6 +101,7 @@ check_array(struct json_check *c, int depth)
 {
 	if (depth > JSON_DEPTH_MAX)
 		return wrong(c, "nested too deeply");
+	c->weight += WEIGHT_ARRAY;
 	c->at++;
 	skip_space(c);
 	if (take(c, ']'))

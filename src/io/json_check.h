@@ -15,6 +15,7 @@ struct json_check {
 	size_t		 n;
 	size_t		 at;		/* where the walk is, or where it failed */
 	const char	*why;		/* what is wrong there; a constant */
+	size_t		 weight;	/* bytes that its tree would take beside its texts, about */
 };
 
 bool	 json_check(struct json_check *);	/* s and n are set, the rest is zero */

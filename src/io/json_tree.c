@@ -9,6 +9,7 @@
 #include "io/json_walk.h"
 
 #define NUMBER_MAX	64	/* json_check() takes some 50 bytes at most */
+#define ARRAY_FIRST	4	/* json-c would begin with 32, and most are short */
 
 struct reader {
 	const char	*at, *end;
@@ -80,7 +81,7 @@ object(struct reader *r)
 static json_object *
 array(struct reader *r)
 {
-	json_object	*o = json_object_new_array();
+	json_object	*o = json_object_new_array_ext(ARRAY_FIRST);
 
 	r->at++;
 	while (json_walk_next(&r->at) != ']') {

@@ -110,6 +110,41 @@ test_prefixes(void)
 	arena_close(&a);
 }
 
+/* A tree may not weigh far more than its text, unless the text is small or our own. */
+static void
+test_weight(void)
+{
+	static const struct {
+		const char	*one;
+		int		 n;
+		bool		 passes;
+	} t[] = {
+		{ "{},", 250, true }, { "{},", 20000, false }, { "[],", 3000, true }, { "[],", 200000, false },
+		{ "1,", 10000, true }, { "1,", 500000, false }, { "\"some words of a text\",", 200000, true },
+		{ "[13.40495,52.52001],", 20000, true },
+		{ "{\"title\":\"Buy milk\",\"id\":12,\"done\":false},", 5000, true },
+	};
+
+	for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+		struct arena	*a = arena_open();
+		struct buf	 b = { 0 };
+		const char	*why = "";
+		json_object	*any;
+
+		buf_char(&b, '[');
+		for (int k = 0; k < t[i].n; k++)
+			buf_str(&b, t[i].one);
+		buf_str(&b, "0]");
+		ok((json_read(a, b.p, b.n, &why) != NULL) == t[i].passes, "%d times %s %s", t[i].n, t[i].one, why);
+		any = json_read_any(b.p, b.n);
+		ok((any != NULL) == t[i].passes, "... the forgiving reader as well");
+		ok(json_read_stored(a, b.p, b.n, &why) != NULL && json_valid(b.p, b.n, NULL), "... of our own it is fine");
+		json_object_put(any);
+		buf_free(&b);
+		arena_close(&a);
+	}
+}
+
 static void
 test_depth(void)
 {
@@ -277,6 +312,7 @@ main(void)
 	test_corpus();
 	test_prefixes();
 	test_depth();
+	test_weight();
 	test_why();
 	test_getters();
 	test_text();
