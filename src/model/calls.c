@@ -10,6 +10,8 @@
 #include "model/mend.h"
 #include "model/message.h"
 
+/* Longer ones are no fragment of anything but their own call, and need not be looked at again and again. */
+#define WHOLE_MAX	65536
 #define ID_MAX	512	/* longer call ids are replaced: they come back with every request */
 
 struct fragment {
@@ -30,6 +32,7 @@ static bool	 whole(const struct calls_one *);
 static struct calls_one *more(struct calls *, int64_t index);
 static void	 name_add(struct calls *, struct calls_one *, const char *);
 static void	 arguments_add(struct calls *, struct calls_one *, json_object *, bool mended);
+static void	 extra_put(struct calls *, struct calls_one *, const char *);
 static const char *id_choose(const struct call *, int, const struct calls_one *, struct arena *);
 
 int
@@ -49,15 +52,15 @@ calls_take(struct calls *c, json_object *list, bool mended)
 		fragment_read(o, &f);
 		if ((one = place(c, &f)) == NULL)
 			return -1;
-		if (f.id != NULL && one->id.n == 0)
+		if (f.id != NULL && one->id.n == 0) {
 			buf_str(&one->id, f.id);
+			c->beside += one->id.n;
+		}
 		if (f.name != NULL)
 			name_add(c, one, f.name);
 		arguments_add(c, one, f.arguments, mended);
-		if (f.extra != NULL) {
-			json_object_put(one->extra);
-			one->extra = json_object_get(f.extra);
-		}
+		if (f.extra != NULL)
+			extra_put(c, one, json_text(f.extra));
 	}
 	return 0;
 }
@@ -69,7 +72,7 @@ calls_free(struct calls *c)
 		buf_free(&c->v[i].id);
 		buf_free(&c->v[i].name);
 		text_free(&c->v[i].arguments);
-		json_object_put(c->v[i].extra);
+		free(c->v[i].extra);
 	}
 	free(c->v);
 	memset(c, 0, sizeof *c);
@@ -132,7 +135,7 @@ calls_raw(const struct calls *c, const struct call *done, struct buf *b)
 		jw_close(b, '}');
 		if (one->extra != NULL) {
 			jw_key(b, "extra_content");
-			jw_raw(b, json_text(one->extra));
+			jw_raw(b, one->extra);
 		}
 		jw_close(b, '}');
 	}
@@ -216,7 +219,8 @@ by_id(const struct calls *c, const char *id)
 static bool
 whole(const struct calls_one *one)
 {
-	return one->arguments.b.n == 0 || json_valid(one->arguments.b.p, one->arguments.b.n, NULL);
+	return one->arguments.b.n == 0 || (one->arguments.b.n <= WHOLE_MAX &&
+	    json_valid(one->arguments.b.p, one->arguments.b.n, NULL));
 }
 
 static struct calls_one *
@@ -276,6 +280,16 @@ arguments_add(struct calls *c, struct calls_one *one, json_object *o, bool mende
 		text_add_mended(&one->arguments, s, n);
 	else
 		text_add(&one->arguments, s, n);
+}
+
+/* As text: a tree would be many times as large. */
+static void
+extra_put(struct calls *c, struct calls_one *one, const char *text)
+{
+	free(one->extra);
+	c->beside += strlen(text);
+	if ((one->extra = strdup(text)) == NULL)
+		abort();
 }
 
 /* The server's id where it can serve as one, else ours. */

@@ -30,13 +30,14 @@ struct calls_one {
 	struct buf	 id;
 	struct buf	 name;
 	struct text	 arguments;
-	json_object	*extra;		/* extra_content: opaque, to be sent back */
+	char		*extra;		/* extra_content: opaque, to be sent back; NULL: none */
 };
 
 struct calls {
 	struct calls_one *v;
 	int		 n, cap;
 	size_t		 size;		/* bytes of names and arguments */
+	size_t		 beside;	/* and of ids and extra_content, as they came */
 };
 
 /* Takes the value of tool_calls of one delta or message; -1: more calls than CALLS_MAX. */

@@ -1,6 +1,7 @@
 #include "model/wire.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <json-c/linkhash.h>
@@ -12,6 +13,7 @@
 #include "model/mend.h"
 #include "model/piece.h"
 
+static bool	 is_over(const struct wire *);
 static bool	 piece(struct wire *, const char *, size_t);
 static int	 part(struct wire *, json_object *, bool mended);
 static int	 choice(struct wire *, json_object *, bool mended);
@@ -42,8 +44,9 @@ wire_close(struct wire *w)
 	calls_free(&w->calls);
 	buf_free(&w->model);
 	json_object_put(w->details);
-	json_object_put(w->extra);
-	w->details = w->extra = NULL;
+	free(w->extra);
+	w->details = NULL;
+	w->extra = NULL;
 }
 
 int
@@ -61,7 +64,7 @@ wire_event(struct wire *w, const char *type, const char *data, size_t n)
 		return 0;
 	}
 	if (*type == '\0' && piece(w, data, n))
-		return w->content.b.n + w->calls.size > w->max ? fail(w, FAIL_MODEL_ERROR, FAULT_NEXT, "answer_too_large") : 0;
+		return is_over(w) ? fail(w, FAIL_MODEL_ERROR, FAULT_NEXT, "answer_too_large") : 0;
 	if ((o = mend_read(data, n, &mended)) == NULL)
 		return fail(w, FAIL_MODEL_ERROR, FAULT_NEXT, "no_json");
 	if (strcmp(type, "error") == 0) {
@@ -131,6 +134,13 @@ wire_answer(struct wire *w, struct arena *a, struct answer *to)
 	to->output_tokens = w->output_tokens;
 }
 
+/* More than is taken of one answer, whatever it consists of. */
+static bool
+is_over(const struct wire *w)
+{
+	return w->content.b.n + w->calls.size + w->calls.beside > w->max;
+}
+
 /* Most events, once it is known who speaks, have a piece of the text to say and nothing else. */
 static bool
 piece(struct wire *w, const char *data, size_t n)
@@ -197,7 +207,7 @@ choice(struct wire *w, json_object *o, bool mended)
 		if (delta(w, message, mended) < 0)
 			return -1;
 	}
-	if (w->content.b.n + w->calls.size > w->max)
+	if (is_over(w))
 		return fail(w, FAIL_MODEL_ERROR, FAULT_NEXT, "answer_too_large");
 	return 0;
 }
@@ -218,8 +228,10 @@ delta(struct wire *w, json_object *o, bool mended)
 	}
 	reasoning(w, o, mended);
 	if (json_get_object(o, "extra_content", &member) == JSON_GOT) {
-		json_object_put(w->extra);
-		w->extra = json_object_get(member);
+		free(w->extra);
+		if ((w->extra = strdup(json_text(member))) == NULL)
+			abort();
+		w->calls.beside += strlen(w->extra);
 	}
 	if (json_object_object_get_ex(o, "tool_calls", &member) && member != NULL &&
 	    calls_take(&w->calls, member, mended) < 0)
@@ -388,7 +400,7 @@ raw(struct wire *w, struct arena *a, const struct call *calls, int ncalls)
 	}
 	if (w->extra != NULL) {
 		jw_key(b, "extra_content");
-		jw_raw(b, json_text(w->extra));
+		jw_raw(b, w->extra);
 	}
 	if (ncalls > 0)
 		calls_raw(&w->calls, calls, b);

@@ -37,7 +37,7 @@ struct wire {
 	const char	*reasoning_key;	/* the name it came by */
 	json_object	*details;	/* reasoning_details, its fragments joined */
 	size_t		 ndetails;	/* bytes of it */
-	json_object	*extra;		/* extra_content of the message */
+	char		*extra;		/* extra_content of the message, as text; NULL: none */
 	struct calls	 calls;
 	struct buf	 model;		/* what the server says it is */
 	char		 finish[24];	/* "" none yet */
