@@ -26,6 +26,7 @@ struct http {
 	struct buf	 body;		/* read up to `taken` */
 	size_t		 taken;
 	size_t		 received, max_body;
+	size_t		 trailers;	/* bytes of them */
 
 	int64_t		 started, first_byte, last_byte;	/* 0: not yet */
 	int64_t		 first_by, total_by;
