@@ -5,12 +5,13 @@
 // Lines are read once from top to bottom, and only the last blocks can change when
 // text is appended: render.js relies on that to redraw no more than those.
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})(?:\s+(.*?))?(?:\s+#+)?\s*$/;
+// None of these may look at a blank twice: a line of 100 KB must not take a minute.
+const FENCE = /^ {0,3}(`{3,}|~{3,}(?!~))([^`]*)$/;
+const HEADING = /^ {0,3}(#{1,6})(?:\s([^]*))?$/;
 const RULE = /^ {0,3}(?:(?:\*\s*){3,}|(?:-\s*){3,}|(?:_\s*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
-const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:( +)(.*)|\s*)$/;
-const DELIMITER = /^ {0,3}\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
+const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:( +)([^]*)|\s*)$/;
+const DELIMITER = /^ {0,3}\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*(?:\|\s*)?$/;
 const BLANK = /^\s*$/;
 
 // Hostile text nests without end; past this it is a paragraph.
@@ -65,12 +66,20 @@ function fence(lines, i) {
 		}
 		body.push(line.replace(new RegExp(`^ {0,${indent}}`), ""));
 	}
-	return { type: "code", language: open[2], text: body.join("\n"), closed, next: i };
+	return { type: "code", language: open[2].trimStart().split(/\s/, 1)[0], text: body.join("\n"), closed, next: i };
 }
 
 function heading(lines, i) {
 	const m = HEADING.exec(lines[i].text);
-	return m && { type: "heading", level: m[1].length, text: m[2] ?? "", next: i + 1 };
+	if (!m)
+		return null;
+	let text = (m[2] ?? "").trim(), end = text.length;
+	// The marks that close it are none of its words.
+	while (text[end - 1] === "#")
+		end--;
+	if (/\s/.test(text[end - 1] ?? ""))
+		text = text.slice(0, end).trimEnd();
+	return { type: "heading", level: m[1].length, text, next: i + 1 };
 }
 
 function rule(lines, i) {

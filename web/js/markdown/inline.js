@@ -93,7 +93,7 @@ function code(text, at) {
 		const run = /^`+/.exec(text.slice(end))[0].length;
 		if (run === ticks.length) {
 			let inside = text.slice(at + run, end).replaceAll("\n", " ");
-			if (/^ .*[^ ].* $/.test(inside))
+			if (inside.startsWith(" ") && inside.endsWith(" ") && /[^ ]/.test(inside))
 				inside = inside.slice(1, -1);
 			return { item: h("code", { dir: "ltr" }, inside), next: end + run };
 		}
