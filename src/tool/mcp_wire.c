@@ -33,6 +33,7 @@ struct exchange {
 	struct http		*http;
 	struct sse		 sse;
 	int			 asked_back;
+	int			 resumed;
 	bool			 streamed;	/* the answer is a stream */
 };
 
@@ -316,6 +317,9 @@ stream_resume(struct exchange *x)
 
 	if (peer->modern || *last == '\0' || strcspn(last, "\r\n") != strlen(last))
 		return false;
+	/* A server that says nothing and ends, and wants to be asked again at once, is not asked so for ever. */
+	if (++x->resumed > RESUMES_MAX && wait < RESUME_MS)
+		wait = RESUME_MS;
 	for (int tries = 0; tries < RESUMES_MAX && deadline_ms(wait) < x->until; tries++) {
 		for (int64_t until = deadline_ms(wait); now_us() < until;)
 			if (job_wait(x->job, until) < 0 && x->job->fail != FAIL_NONE)

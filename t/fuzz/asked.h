@@ -29,6 +29,7 @@ static const struct conf asked_conf = {
 	.limits_body = 4096,
 	.limits_message = 100,
 	.limits_title = 20,
+	.client_max_wait = 110000,
 	.cors_origins = "https://a.example http://localhost:8000",
 	.mcp_origins = "https://b.example",
 };

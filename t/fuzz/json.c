@@ -66,13 +66,16 @@ written(struct arena *a, const char *p, size_t n)
 	struct buf	*b = buf_new(a);
 	json_object	*o;
 	const char	*text = NULL;
+	int64_t		 number = 0, back = 1;
 
+	memcpy(&number, p, n < sizeof number ? n : sizeof number);
 	jw_open(b, '{');
 	jw_key(b, "k"), jw_string_n(b, p, n);
-	jw_key(b, "n"), jw_int(b, (int64_t)n);
+	jw_key(b, "n"), jw_int(b, number);
 	jw_close(b, '}');
 	o = json_read(a, buf_text(b), b->n, NULL);
 	must(json_get_string(o, "k", &text) == JSON_GOT);
+	must(json_get_int(o, "n", &back) == JSON_GOT && back == number);
 	must(!utf8_valid(p, n) || memchr(p, 0, n) != NULL || (strlen(text) == n && memcmp(text, p, n) == 0));
 }
 

@@ -3,6 +3,7 @@
 
 #include "api/query.h"
 #include "api/route.h"
+#include "api/wait.h"
 #include "base/uuid.h"
 
 /* Written again with every byte escaped, it is read as the same. */
@@ -52,6 +53,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	char		 id[UUID_TEXT];
 	int		 rc = asked_open(&q, data, n);
 
+	must(wait_until(&q.r) >= q.r.job.started && wait_until(&q.r) <= q.r.job.started + asked_conf.client_max_wait * 1000);
 	must(strlen(q.r.job.request_id) >= 1 && strlen(q.r.job.request_id) <= 128);
 	if (rc == 0) {
 		must(q.r.nparts <= REQUEST_PARTS_MAX);
