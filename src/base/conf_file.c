@@ -67,7 +67,7 @@ on_read(char *to, int size, void *arg)
 		return NULL;
 	r->line++;
 	r->whole = NULL;
-	s = r->text + strspn(r->text, " \t");
+	s = r->text + strspn(r->text, " \t\r\v\f");
 	n = strlen(s);
 	if (*s == '#' || *s == ';')
 		n = 0;		/* a comment may be as long as it likes */

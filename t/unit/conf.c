@@ -156,6 +156,7 @@ test_servers(void)
 	c = load("[mcp]\nservers = b\n[mcp.a]\nurl = https://a.example\n[mcp.b]\nurl = https://b.example\n");
 	ok(c != NULL && c->nmcp == 1 && strcmp(c->mcp[0].name, "b") == 0, "only those that are named");
 
+	refused("[log]\nlevel = info\n\r error\n", ":3: this line is neither", NULL, "a line that a carriage return begins goes on with none");
 	refused("[mcp.a_b]\nurl = https://x\n", "small letters", NULL, "a name with an underscore");
 	refused("[mcp.a]\ntrust = yes\n", "say where", NULL, "a server without an address");
 	refused("[mcp.a]\nurl = http://10.0.0.1/mcp\n", "plain_http", NULL, "http to another machine");
