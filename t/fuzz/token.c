@@ -142,6 +142,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	char		 user[USER_MAX + 1];
 
 	begin();
+	/* Once: the time goes on. */
+	payload = at_times(a, payload);
 	if (strcmp(kind, "raw") == 0)
 		must(!opens(header, user));
 	else if (strcmp(kind, "none") == 0)
@@ -151,7 +153,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 			continue;
 		token = sign(a, kinds[i].by, header, payload);
 		if (opens(arena_printf(a, "Bearer %s", token), user)) {
-			check(header, at_times(a, payload), kinds[i].alg, user);
+			check(header, payload, kinds[i].alg, user);
 			flip(a, &in, token);
 		}
 	}
