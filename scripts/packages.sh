@@ -7,6 +7,9 @@ RUN_PACKAGES="ca-certificates curl multiwatch perl spawn-fcgi"
 # The other web servers and the pooler that Parley is at home with, and what builds and judges its Debian package.
 TEST_PACKAGES="apache2 chromium debhelper dpkg-dev fakeroot libapache2-mod-fcgid libcrypt-jwt-perl libdbd-pg-perl
 	libjson-validator-perl libjson-xs-perl libyaml-libyaml-perl lighttpd lighttpd-mod-openssl lintian mandoc mmdebstrap pgbouncer procps shellcheck systemd"
+# What the services are made of that `make bench-peers` sets beside Parley; nothing else wants it.
+PEER_PACKAGES="python3 python3-aiohttp python3-asyncpg python3-fastapi python3-greenlet python3-httptools
+	python3-jwt python3-sqlmodel python3-uvicorn python3-uvloop"
 
 is_installed() {
 	[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -30,10 +33,11 @@ nginx_program() {
 	PATH=$PATH:/usr/sbin:/usr/local/sbin command -v nginx
 }
 
-# packages_missing [test]: names, one a line
+# packages_missing [test|peers]: names, one a line
 packages_missing() {
 	local name wanted="$BUILD_PACKAGES $RUN_PACKAGES"
 	[ "${1-}" = test ] && wanted="$wanted $TEST_PACKAGES"
+	[ "${1-}" = peers ] && wanted="$wanted $PEER_PACKAGES"
 	for name in $wanted; do
 		is_installed "$name" || printf '%s\n' "$name"
 	done
@@ -69,7 +73,7 @@ guard_off() {
 	fi
 }
 
-# packages_install [test]: what `sudo ./quickstart packages` does
+# packages_install [test|peers]: what `sudo ./quickstart packages` does
 packages_install() {
 	local missing fresh=() unit
 	[ "$(id -u)" = 0 ] || die "installing packages needs root"

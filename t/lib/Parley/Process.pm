@@ -8,7 +8,8 @@ package Parley::Process;
 #
 # Root starts it as an unprivileged user: nothing of ours needs to be root, and PostgreSQL
 # refuses to.  It gets SIGTERM when the object leaves scope and also, by way of
-# the kernel, when the test is killed.
+# the kernel, when the test is killed.  own => 1: it runs as whoever we are, for programs that lie where only
+# we can look.
 
 use strict;
 use warnings;
@@ -68,7 +69,7 @@ sub new {
 
 	open my $log, q(>>), $opt{log} or die "$opt{log}: $!";
 	give($opt{log});
-	push @as, "--reuid=$UID", "--regid=$GID", '--clear-groups' if defined $UID;
+	push @as, "--reuid=$UID", "--regid=$GID", '--clear-groups' if defined $UID && !$opt{own};
 	my $pid = fork // die "fork: $!";
 	if ($pid == 0) {
 		open STDIN, '<', '/dev/null';
