@@ -48,6 +48,7 @@ sub new {
 
 sub pg { $_[0]{pg} }
 sub quick { $_[0]{quick} }
+sub rounds { $_[0]{quick} ? 1 : 3 }		# of which the median counts
 sub note { push @{$_[0]{notes}}, $_[1]; print STDERR "# $_[1]\n" }
 
 # As many turns in flight as wanted, or as the descriptors allow: load and model hold one for each turn, a worker two for
@@ -144,6 +145,31 @@ sub pss_kb {
 	return $kb;
 }
 
+# Statements as the superuser, all at once, each on a connection of its own.
+sub psql_at_once {
+	my ($self, @sql) = @_;
+	my @run = map {
+		open my $out, '-|', $self->{pg}->bindir . '/psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-c', $_, '-d', $self->{pg}->url
+		    or die "psql: $!";
+		$out;
+	} @sql;
+
+	for (@run) {
+		my $said = do { local $/; <$_> };
+		close $_ or die 'psql: ' . ($said // '');
+	}
+}
+
+# What was stored is known to the planner, and written: no later figure pays for it.
+sub settle { $_[0]{pg}->do($_, 'parley') for 'VACUUM ANALYZE', 'CHECKPOINT' }
+
+# Where the database lies.
+sub free_mb {
+	my ($self) = @_;
+	my $dir = $self->{pg}->dir;
+	return `df -Pm '$dir'` =~ /^\S+\s+\d+\s+\d+\s+(\d+)/m ? $1 : 0;
+}
+
 # Turns that the database knows as running.
 sub running { $_[0]{pg}->one(q{SELECT count(*) FROM parley.turns WHERE state IN ('running', 'approval_required')}) }
 
@@ -181,7 +207,7 @@ sub table {
 	for my $f (@{$self->{figures}}) {
 		$text .= "$f->{group}\n" if $f->{group} ne $group;
 		$group = $f->{group};
-		$text .= sprintf "    %-44s %9s %-8s%s\n", @$f{qw(name value unit)},
+		$text .= sprintf "    %-56s %9s %-8s%s\n", @$f{qw(name value unit)},
 		    $f->{aim} ? "$f->{aim}: " . ($f->{met} ? 'met' : 'NOT met') : '';
 	}
 	$text =~ s/ +$//mg;
