@@ -13,7 +13,7 @@ my %HOW = ('' => '', stream => ', streaming', secure => ', streaming, TLS and HT
 sub flight {
 	my ($b) = @_;
 	my @runs = $b->quick ? map { [100, 500, 2, $_] } '', 'stream', 'secure'
-	    : ([1000, 2000, 3, ''], [1000, 2000, 3, 'stream'], [10_000, 5000, 2, ''], [10_000, 5000, 2, 'secure']);
+	    : ([1000, 2000, 3, ''], [1000, 2000, 3, 'stream'], [10_000, 10_000, 2, ''], [10_000, 10_000, 2, 'secure']);
 
 	for (@runs) {
 		my ($want, $delay, $waves, $how) = @$_;
