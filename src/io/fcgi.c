@@ -12,6 +12,7 @@
 #include <fcgios.h>
 
 #include "base/conf.h"
+#include "base/uuid.h"
 #include "io/fcgi_conn.h"
 #include "run/deadline.h"
 #include "run/loop.h"
@@ -22,6 +23,7 @@
 static void	 record_open(struct buf *, size_t);
 static void	 record_head(const struct fcgi *, char *, unsigned char type, size_t);
 static int	 bytes_wait(struct fcgi *);
+static void	 bytes_refuse(struct fcgi *);
 
 bool
 fcgi_check(void)
@@ -219,7 +221,7 @@ OS_Read(int fd, char *buf, size_t len)
 	struct fcgi	*c = fcgi_of(fd);
 	ssize_t		 n;
 
-	if (c == NULL || c->late || c->broken)
+	if (c == NULL || c->late || c->broken || c->refused)
 		return errno = EBADF, -1;
 	while ((n = recv(fd, buf, len, MSG_DONTWAIT)) == -1 && (errno == EINTR || errno == EAGAIN))
 		if (errno == EAGAIN && bytes_wait(c) <= 0) {
@@ -228,11 +230,41 @@ OS_Read(int fd, char *buf, size_t len)
 		}
 	if (n > 0 && !c->begun)
 		fcgi_begin(c);
+	/* Who sends faster than we read is never waited for. */
+	if (n > 0 && c->read_by <= now_us()) {
+		c->late = true;
+		return errno = ETIMEDOUT, -1;
+	}
 	if (n < 0 || (n > 0 && !record_pass(&c->record, buf, (size_t)n))) {
-		c->broken = true;
+		bytes_refuse(c);
 		return errno = EPROTO, -1;
 	}
 	return (int)n;
+}
+
+/*
+ * Who breaks the protocol is left alone.  Too many headers are a client's doing: to drop the connection would
+ * look like a worker that has died, and web servers shun such a one for seconds.
+ */
+static void
+bytes_refuse(struct fcgi *c)
+{
+	char		 id[UUID_TEXT];
+	struct buf	 b = { 0 };
+
+	if (!c->record.much) {
+		c->broken = true;
+		return;
+	}
+	uuid_new(id);
+	buf_printf(&b, "Status: 400 Bad Request\r\nContent-Type: application/json\r\nX-Request-Id: %s\r\n\r\n"
+	    "{\"status\":\"error\",\"error\":\"Bad Request\",\"error_code\":\"bad_request\","
+	    "\"message\":\"The request has too many headers.\",\"request_id\":\"%s\"}", id, id);
+	c->rq.requestId = (int)c->record.id;
+	(void)fcgi_write(c, b.p, b.n);
+	(void)fcgi_end(c);
+	buf_free(&b);
+	c->refused = true;
 }
 
 /* yields.  A kept connection may wait for its next request as long as the web server likes. */

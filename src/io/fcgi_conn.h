@@ -29,6 +29,7 @@ struct fcgi {
 	bool		 idle;		/* waits for the next one */
 	bool		 late;		/* nothing more is read from it */
 	bool		 broken;	/* nothing is written either */
+	bool		 refused;	/* nothing more is read, and an answer has been given */
 	bool		 finished;
 	struct fcgi	*next, **link;
 };

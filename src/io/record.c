@@ -6,6 +6,7 @@ enum { RECORD_BEGIN = 1, RECORD_PARAMS = 4, RECORD_STDIN = 5 };
 #define BEGIN_BYTES	8
 
 static bool	 header_pass(struct record *);
+static bool	 is_ours(const struct record *, unsigned id);
 static bool	 libfcgi_agrees(const struct record *);
 static size_t	 content_pass(struct record *, const unsigned char *, size_t);
 static bool	 pairs_pass(struct record *, const unsigned char *, size_t);
@@ -66,10 +67,14 @@ header_pass(struct record *r)
 	r->padding = r->head[6];
 	if (id == 0 || !libfcgi_agrees(r))
 		return false;
+	if (!is_ours(r, id) && (r->stray += sizeof r->head + r->content + r->padding) > RECORD_STRAY_BYTES)
+		return false;
 	if (r->head[1] == RECORD_BEGIN && !r->begun) {
 		r->begun = true;
 		r->id = id;
 	}
+	if (r->head[1] == RECORD_PARAMS && id == r->id && r->content == 0)
+		r->known = true;
 	if (r->head[1] == RECORD_STDIN && id == r->id && r->content == 0)
 		r->ended = true;
 	return true;
@@ -88,6 +93,15 @@ libfcgi_agrees(const struct record *r)
 	if (r->head[1] == RECORD_BEGIN)
 		return r->content == BEGIN_BYTES && r->padding == 0;
 	return r->head[1] != RECORD_PARAMS || r->content > 0 || r->padding == 0;
+}
+
+/* The next piece of the request: its beginning, then parameters, then the body. */
+static bool
+is_ours(const struct record *r, unsigned id)
+{
+	if (!r->begun)
+		return r->head[1] == RECORD_BEGIN;
+	return id == r->id && !r->ended && r->head[1] == (r->known ? RECORD_STDIN : RECORD_PARAMS);
 }
 
 /* The bytes of content taken; 0: not acceptable. */
@@ -132,13 +146,13 @@ pairs_pass(struct record *r, const unsigned char *p, size_t n)
 		/* A length is whole: refused before libfcgi allocates it. */
 		r->bytes += r->length;
 		if (r->bytes > RECORD_PARAMS_BYTES)
-			return false;
+			return r->much = true, false;
 		if (!r->named) {
 			/* The value's length comes before the name's bytes. */
 			r->named = true;
 			r->name = r->length;
 			if (++r->pairs > RECORD_PARAMS_MAX)
-				return false;
+				return r->much = true, false;
 			continue;
 		}
 		r->named = false;

@@ -17,6 +17,9 @@
 #define RECORD_PARAMS_MAX	256
 #define RECORD_PARAMS_BYTES	65536
 
+/* Records that are nothing to us (of another kind or id, or out of place): libfcgi skips them for ever. */
+#define RECORD_STRAY_BYTES	65536
+
 struct record {				/* zeroed: before a request */
 	unsigned char	 head[8];
 	unsigned	 nhead;		/* bytes of the header so far */
@@ -26,6 +29,9 @@ struct record {				/* zeroed: before a request */
 	bool		 ended;		/* the empty FCGI_STDIN has been seen */
 	bool		 beyond;	/* more came after it; libfcgi loses such bytes */
 	unsigned	 id;		/* of the request */
+	bool		 known;		/* the empty FCGI_PARAMS has been seen */
+	bool		 much;		/* there are more parameters than that */
+	size_t		 stray;		/* bytes of records that are nothing to us */
 
 	uint32_t	 length;	/* name-value pairs: the length being read */
 	int		 more;		/* bytes it still needs */
