@@ -95,6 +95,7 @@ sub attack {
 # Bytes as far as they are taken; false: the other side has gone, or is full for so many seconds.
 sub sent {
 	my ($sock, $bytes, $seconds) = @_;
+	local $SIG{PIPE} = 'IGNORE';
 	my $at = 0;
 
 	while ($at < length $bytes) {
