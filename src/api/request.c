@@ -119,7 +119,7 @@ request_read_body(struct request *r, bool optional)
 		return -1;
 	if (optional && body->n == 0)
 		return 0;
-	r->body = json_read(job->arena, buf_text(body), body->n, &why);
+	r->body = json_read_small(job->arena, buf_text(body), body->n, &why);
 	if (r->body == NULL)
 		return job_fail(job, FAIL_INVALID_JSON, "The body is not valid JSON: %s.", why);
 	if (!json_object_is_type(r->body, json_type_object))

@@ -1,5 +1,6 @@
 #include "io/json.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #include "base/arena.h"
@@ -8,48 +9,52 @@
 
 /*
  * Three bytes, "{},", become most of a kilobyte in json-c.  So much a text's tree may weigh beside its texts: what no
- * honest one comes near, such as a list of tools with all their schemas.
+ * honest one comes near, such as a list of tools with all their schemas, or a request that keeps its tree for minutes.
  */
-#define WEIGHT_BASE	((size_t)256 * 1024)
-#define WEIGHT_FACTOR	32
-#define WEIGHT_MAX	((size_t)24 * 1024 * 1024)
+struct bound {
+	size_t	 base, factor, most;
+};
+
+static const struct bound	 foreign = { 256 * 1024, 32, 24 * 1024 * 1024 };
+static const struct bound	 small = { 64 * 1024, 4, 1024 * 1024 };
+static const struct bound	 none = { SIZE_MAX, 0, SIZE_MAX };
 
 static void	 put(void *);
-static json_object *read(struct arena *, struct json_check *, const char **why);
-static bool	 is_light(struct json_check *);
+static json_object *read_within(struct arena *, const char *, size_t, const struct bound *, const char **why);
+static bool	 is_light(struct json_check *, const struct bound *);
 static enum json_got find(json_object *, const char *, json_type, json_object **);
 
 json_object *
 json_read(struct arena *a, const char *s, size_t n, const char **why)
 {
-	struct json_check	 c = { .s = s, .n = n };
+	return read_within(a, s, n, &foreign, why);
+}
 
-	if (json_check(&c) && is_light(&c))
-		return read(a, &c, why);
-	if (why != NULL)
-		*why = arena_printf(a, "%s at byte %zu", c.why, c.at);
-	return NULL;
+json_object *
+json_read_small(struct arena *a, const char *s, size_t n, const char **why)
+{
+	return read_within(a, s, n, &small, why);
 }
 
 json_object *
 json_read_stored(struct arena *a, const char *s, size_t n, const char **why)
 {
-	struct json_check	 c = { .s = s, .n = n };
-
-	if (json_check(&c))
-		return read(a, &c, why);
-	if (why != NULL)
-		*why = arena_printf(a, "%s at byte %zu", c.why, c.at);
-	return NULL;
+	return read_within(a, s, n, &none, why);
 }
 
 static json_object *
-read(struct arena *a, struct json_check *c, const char **why)
+read_within(struct arena *a, const char *s, size_t n, const struct bound *bound, const char **why)
 {
-	json_object	*tree;
-	bool		 twice;
+	struct json_check	 c = { .s = s, .n = n };
+	json_object		*tree;
+	bool			 twice;
 
-	if ((tree = json_tree(c->s, c->n, &twice)) != NULL)
+	if (!json_check(&c) || !is_light(&c, bound)) {
+		if (why != NULL)
+			*why = arena_printf(a, "%s at byte %zu", c.why, c.at);
+		return NULL;
+	}
+	if ((tree = json_tree(s, n, &twice)) != NULL)
 		arena_defer(a, put, tree);
 	if (tree != NULL && !twice)
 		return tree;
@@ -64,15 +69,15 @@ json_read_any(const char *s, size_t n)
 	struct json_check	 c = { .s = s, .n = n };
 	bool			 twice;
 
-	return json_check(&c) && is_light(&c) ? json_tree(s, n, &twice) : NULL;
+	return json_check(&c) && is_light(&c, &foreign) ? json_tree(s, n, &twice) : NULL;
 }
 
 static bool
-is_light(struct json_check *c)
+is_light(struct json_check *c, const struct bound *b)
 {
-	size_t	 most = WEIGHT_BASE + c->n * WEIGHT_FACTOR;
+	size_t	 most = b->base + c->n * b->factor;
 
-	if (c->weight <= (most < WEIGHT_MAX ? most : WEIGHT_MAX))
+	if (c->weight <= (most < b->most ? most : b->most))
 		return true;
 	c->why = "too many values";
 	return false;

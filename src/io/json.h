@@ -32,6 +32,8 @@ struct arena;
  * The text "null" gives NULL as well: json-c has no object for it.
  */
 json_object *json_read(struct arena *, const char *, size_t, const char **why);
+/* The same for requests, which are plain: a few times their text, and no more. */
+json_object *json_read_small(struct arena *, const char *, size_t, const char **why);
 /* The same for what was written by ourselves, or by the database: nothing is too much. */
 json_object *json_read_stored(struct arena *, const char *, size_t, const char **why);
 /* The same, but of two members of one name the last one stays; the tree is the caller's. */
