@@ -149,6 +149,13 @@ sub _request {
 	}
 }
 
+# As a value in an address.
+sub escaped {
+	my ($text) = @_;
+	utf8::encode($text);
+	return $text =~ s/([^A-Za-z0-9])/sprintf '%%%02X', ord $1/ger;
+}
+
 # -- FastCGI, byte by byte (FastCGI 1.0, section 3.3) --
 
 sub record {
@@ -238,14 +245,15 @@ sub bounded {
 	}
 }
 
-# Afterwards: no descriptor more, and not much memory.
+# Afterwards: hardly a descriptor more, and not much memory.
 sub given_back {
-	my ($self, $name, $mib) = @_;
+	my ($self, $name, $mib, $kept) = @_;
 	my ($fds, $more);
 
-	# Connections of the database stay open, and those to model servers for a while.
-	wait_for(sub { ($fds = $self->_fds - $self->{fds}) <= 12 * @{$self->{pids}} }, 15);
-	cmp_ok $fds, '<=', 12 * @{$self->{pids}}, "$name: descriptors come back";
+	# Connections of the database stay open, and some of those to the model for the next turns.
+	$kept = ($kept // 12) * @{$self->{pids}};
+	wait_for(sub { ($fds = $self->_fds - $self->{fds}) <= $kept }, 15);
+	cmp_ok $fds, '<=', $kept, "$name: descriptors come back";
 	my $now = $self->_status('VmRSS');
 	($more) = sort { $b <=> $a } map { ($now->{$_} - ($self->{base}{$_} // 0)) / 1024 } keys %$now;
 	figure sprintf '%s: afterwards %d descriptors and %.1f MiB more', $name, $fds, $more // 0;
