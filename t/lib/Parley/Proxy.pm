@@ -11,6 +11,7 @@ package Parley::Proxy;
 #	$proxy->hits;				# how many were cut
 #	$proxy->stall;				# nothing passes, nothing is said; new connections stand still too
 #	$proxy->refuse;				# all connections are closed, new ones at once
+#	$proxy->drip;				# answers come byte by byte
 #	$proxy->pass;				# as at first; what stood still goes on
 #
 # It reads as little of the protocol as it can: the client's statements are searched for
@@ -23,7 +24,7 @@ use IO::Select;
 use IO::Socket::INET;
 use JSON::XS ();
 use POSIX ();
-use Socket;
+use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 
 sub new {
 	my ($class, $server_port) = @_;
@@ -50,6 +51,7 @@ sub url { return sprintf 'postgresql://%s@127.0.0.1:%d/%s', $_[1], $_[0]{port}, 
 
 sub pass { $_[0]->_tell(mode => 'pass') }
 sub stall { $_[0]->_tell(mode => 'stall') }
+sub drip { $_[0]->_tell(mode => 'drip') }
 sub refuse { $_[0]->_tell(mode => 'refuse') }
 sub cut_after { $_[0]->_tell(mode => 'pass', cut => 'after', text => $_[1], left => $_[2] // 1) }
 sub cut_before { $_[0]->_tell(mode => 'pass', cut => 'before', text => $_[1], left => $_[2] // 1) }
@@ -101,7 +103,7 @@ sub _serve {
 		}
 		for my $sock (@{$w // []}) {
 			my $end = $self->{conns}{$sock} or next;
-			my $n = syswrite $sock, $end->{out};
+			my $n = syswrite $sock, $end->{out}, $self->{mode} eq 'drip' && $end->{is_client} ? 1 : length $end->{out};
 			substr($end->{out}, 0, $n) = '' if $n;
 			$self->_close($end) if !defined $n && !$!{EAGAIN};
 		}
@@ -128,6 +130,7 @@ sub _accept {
 	my $sock = $self->{listen}->accept or return;
 	return CORE::close($sock) if $self->{mode} eq 'refuse';
 	my $up = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{server}) or return CORE::close($sock);
+	setsockopt $sock, IPPROTO_TCP, TCP_NODELAY, 1;
 	my ($c, $s) = map { $_->blocking(0); { sock => $_, out => '' } } $sock, $up;
 
 	@$c{qw(peer is_client tail)} = ($s, 1, '');
