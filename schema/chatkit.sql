@@ -5,9 +5,10 @@ SET LOCAL ROLE parley_owner;
 -- Earlier releases had these with other arguments or results.
 DROP FUNCTION IF EXISTS parley.chatkit_check;
 
+-- As with conversation_list: the index has the order.
 CREATE OR REPLACE FUNCTION parley.chatkit_threads(p_user text, p_id uuid, p_limit int, p_oldest_first boolean, p_after uuid)
 RETURNS TABLE (id uuid, title text, created_at text)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);

@@ -61,9 +61,10 @@ END
 $$;
 COMMENT ON FUNCTION parley.message_json IS 'A message as clients see it, with its calls and what became of its turn.';
 
+-- The index has the order.  Who has many conversations is rare, so a plan for everybody would rather sort all of the user's.
 CREATE OR REPLACE FUNCTION parley.conversation_list(p_user text, p_limit int, p_before bigint, p_before_id uuid, p_q text)
 RETURNS TABLE (conversation json, cursor text)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);

@@ -294,5 +294,26 @@ subtest 'the state of a turn' => sub {
 	ok idle(), 'all ended';
 };
 
+# Among many users with few conversations, the plan for everybody must do for one with many as well.
+subtest 'a page of a long list is all that is read' => sub {
+	$pg->do(q{INSERT INTO parley.conversations (user_id, id, title, turns, created_at, updated_at)
+	    SELECT u.name, gen_random_uuid(), 'one of many', 0, now() - n * interval '1 s', now() - n * interval '1 s'
+	      FROM (SELECT 'few-' || i AS name, 50 AS has FROM generate_series(1, 600) i UNION ALL SELECT 'many', 3000) u,
+	           generate_series(1, u.has) n}, 'parley');
+	$pg->do('VACUUM ANALYZE parley.conversations', 'parley');
+	my $db = $pg->dbh('parley_worker');
+	my $fetched = q{SELECT idx_tup_fetch FROM pg_stat_xact_all_tables WHERE relid = 'parley.conversations'::regclass};
+
+	for (["conversation_list('many', 21, NULL, NULL, NULL)", 'newest activity first'],
+	    ["chatkit_threads('many', NULL, 21, false, NULL)", 'threads, newest first'],
+	    ["chatkit_threads('many', NULL, 21, true, NULL)", 'threads, oldest first']) {
+		my ($call, $name) = @$_;
+		$db->begin_work;
+		is scalar(@{$db->selectall_arrayref("SELECT * FROM parley.$call")}), 21, $name;
+		cmp_ok $db->selectrow_array($fetched), '<', 100, '... and few rows are looked at';
+		$db->rollback;
+	}
+};
+
 is $t->pool->sickness, '', 'the workers are well';
 done_testing;
