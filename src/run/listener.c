@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <netdb.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,6 +21,7 @@ static int	 unix_bind(int fd, const struct sockaddr_un *, bool again);
 static bool	 unix_is_stale(const struct sockaddr_un *);
 static int	 tcp_open(const char *where, struct buf *why);
 static int	 tcp_split(const char *where, char *host, size_t size, const char **port);
+static bool	 port_is(const char *text);
 static int	 tcp_bind(const struct addrinfo *);
 
 int
@@ -147,8 +150,8 @@ tcp_split(const char *where, char *host, size_t size, const char **port)
 	const char	*colon = strrchr(where, ':');
 	size_t		 n;
 
-	/* An empty host would be all addresses: nobody asked for those. */
-	if (colon == NULL || colon == where || colon[1] == '\0')
+	/* An empty host would be all addresses: nobody asked for those.  getaddrinfo() takes a port modulo 65536. */
+	if (colon == NULL || colon == where || !port_is(colon + 1))
 		return -1;
 	n = (size_t)(colon - where);
 	if (where[0] == '[' && where[n - 1] == ']') {
@@ -161,6 +164,14 @@ tcp_split(const char *where, char *host, size_t size, const char **port)
 	host[n] = '\0';
 	*port = colon + 1;
 	return 0;
+}
+
+static bool
+port_is(const char *text)
+{
+	size_t	 n = strspn(text, "0123456789");
+
+	return n >= 1 && n <= 5 && text[n] == '\0' && strtol(text, NULL, 10) <= UINT16_MAX;
 }
 
 static int

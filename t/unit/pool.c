@@ -221,6 +221,8 @@ test_refusals(void)
 	ok(pool_end(pool_start(where, 3, &two)) == 2, "workers that refuse their configuration end the pool");
 	ok(listener_open("/no/kind", &why) == -1, "a place without a kind is refused");
 	ok(listener_open("tcp::8000", &why) == -1, "... and a port without an address");
+	ok(listener_open("tcp:127.0.0.1:65536", &why) == -1 && listener_open("tcp:127.0.0.1:4294967376", &why) == -1 &&
+	    listener_open("tcp:127.0.0.1:80x", &why) == -1 && listener_open("tcp:127.0.0.1:-1", &why) == -1, "... and a port that is none");
 	ok(listener_open("unix:relative", &why) == -1, "... and a relative path");
 	ok(!listener_is(0) && !listener_is(99), "not every descriptor is a listening socket");
 
