@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "api/worker.h"
+#include "base/standard.h"
 #include "run/listener.h"
 #include "run/pool.h"
 
@@ -44,9 +45,11 @@ int
 main(int argc, char **argv)
 {
 	struct options	 o = { 0 };
-	int		 rc = options_read(&o, argc, argv);
+	int		 rc;
 
-	if (rc >= 0)
+	if (standard_fill() < 0)
+		return 1;
+	if ((rc = options_read(&o, argc, argv)) >= 0)
 		return rc;
 	if (o.listen != NULL) {
 		if (readlink("/proc/self/exe", o.program, sizeof o.program - 1) == -1)

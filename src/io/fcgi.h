@@ -35,7 +35,7 @@ typedef void fcgi_handler(struct fcgi *, const struct conf *);	/* on a fiber; yi
  */
 int	 fcgi_listen(int fd, int max, fcgi_handler *serve, fcgi_handler *full);
 void	 fcgi_max(int);			/* another limit from now on */
-void	 fcgi_listen_stop(void);	/* no new connection; idle kept ones are closed */
+void	 fcgi_listen_stop(void);	/* no new connection, and the socket is let go; idle kept ones are closed */
 /* Connections with a request that is arriving, being served, or being said goodbye to. */
 int	 fcgi_active(void);
 

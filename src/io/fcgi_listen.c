@@ -61,6 +61,8 @@ static struct {
 static void	 listener_watch(void);
 static void	 listener_unwatch(void);
 static void	 listener_ready(void *, uint32_t);
+static void	 listener_leave(void);
+static int	 connection_accept(void);
 static void	 listener_again(void *);
 static void	 fresh_end(void *);
 static void	 signals_aside(struct sigaction [3], bool);
@@ -136,15 +138,35 @@ fcgi_listen_stop(void)
 
 	if (listener.fd == -1 || listener.stopping)
 		return;
+	listener_leave();
 	listener.stopping = true;
 	timer_clear(&listener.again);
-	listener_unwatch();
 
 	/* A shut-down socket reads as ended: that wakes the fiber which waits for it. */
 	for (c = listener.all; c != NULL; c = c->next)
 		if (c->idle)
 			(void)shutdown(c->fd, SHUT_RD);
 	timer_set(&listener.fresh, deadline_ms(FRESH_MS));
+}
+
+/*
+ * Where each worker has a socket of its own (lighttpd's bin-path), what waits in its line would wait for nobody: it is
+ * taken.  Then the socket is let go, so that who comes later is refused there and tries another.  Workers that share
+ * one keep it open among them; their line is empty when one leaves, but for a moment.
+ */
+static void
+listener_leave(void)
+{
+	int	 fd;
+
+	listener_unwatch();
+	while (listener.connections < listener.most && connection_accept() == 0)
+		;
+	if ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) != -1) {
+		/* The number stays taken: it was given to us as descriptor 0. */
+		(void)dup2(fd, listener.fd);
+		(void)close(fd);
+	}
 }
 
 bool
@@ -182,8 +204,6 @@ listener_unwatch(void)
 static void
 listener_ready(void *arg, uint32_t events)
 {
-	int	 fd, one = 1;
-
 	(void)arg;
 	(void)events;
 
@@ -192,22 +212,30 @@ listener_ready(void *arg, uint32_t events)
 	 * the watch renewed, which moves this worker to the end of the line.
 	 */
 	listener_unwatch();
-	fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC);
-	if (fd == -1 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+	if (connection_accept() == -1 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 		log_say(LOG_ERROR, "accept", "no connection can be accepted: %s", strerror(errno));
 		timer_set(&listener.again, deadline_ms(ACCEPT_AGAIN_MS));
 		return;
 	}
-	if (fd != -1) {
-		if (listener.tcp)
-			(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-		if (fiber_start(connection_run, (void *)(intptr_t)fd) != NULL)
-			listener.connections++;
-		else
-			(void)close(fd);
-	}
 	if (listener.connections < listener.most)
 		listener_watch();
+}
+
+/* -1: errno. */
+static int
+connection_accept(void)
+{
+	int	 fd, one = 1;
+
+	if ((fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC)) == -1)
+		return -1;
+	if (listener.tcp)
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (fiber_start(connection_run, (void *)(intptr_t)fd) != NULL)
+		listener.connections++;
+	else
+		(void)close(fd);
+	return 0;
 }
 
 static void

@@ -61,6 +61,17 @@ suite('its own process manager, TLS', $own, $l, ca => "$dir/ca.pem", hsts => 1, 
 subtest 'its own workers' => sub {
 	my @workers = $l->children;
 	is scalar @workers, 3, 'as many as max-procs says';
+	my $front = { url => $l->url, ca => "$dir/ca.pem" };
+	my @slow = map { Parley::Front::begin_slow($front, "rolling-$_") } 1 .. 6;
+	Parley::Process::wait_for { $own->pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id LIKE 'rolling-%'}) == 6 } 20;
+	kill 'TERM', $workers[0];
+	my %status;
+	$status{Parley::Front::ask($front, 'GET', '/api/health', undef, token => undef)->{status}}++ while Parley::Process::lives($workers[0]);
+	cmp_ok $status{200}, '>', 2, 'while one drains the others answer';
+	is_deeply [keys %status], [200], '... and nobody is lost at its socket';
+	like $_->response->{status}, qr/^20[02]$/, '... nor at work' for @slow;
+	ok +(Parley::Process::wait_for { my @now = $l->children; @now == 3 && !grep { $_ == $workers[0] } @now } 20), '... and another takes its place';
+	@workers = $l->children;
 	$l->stop;
 	is_deeply [grep { Parley::Process::lives($_) } @workers], [], 'they end with it';
 };
