@@ -385,7 +385,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
 BEGIN
-	RETURN (SELECT count(*) FILTER (WHERE parley.conversation_delete(p_user, c.id))
+	-- One that somebody else deletes meanwhile is counted as well: 0 says that there are no more.
+	RETURN (SELECT count(parley.conversation_delete(p_user, c.id))
 	          FROM (SELECT c.id FROM parley.conversations c WHERE c.user_id = p_user ORDER BY c.id LIMIT p_max) c);
 END
 $$;

@@ -13,6 +13,7 @@
 #include "auth/token.h"
 #include "base/buf.h"
 #include "base/conf.h"
+#include "base/standard.h"
 #include "chat/migrate.h"
 
 /* A token for trying things out should not outlive the week it was made in; a day serves most. */
@@ -306,6 +307,8 @@ main(int argc, char **argv)
 	const struct command	*command;
 	int			 c;
 
+	if (standard_fill() < 0)
+		return 1;
 	while ((c = getopt_long(argc, argv, "+c:h", options, NULL)) != -1) {
 		switch (c) {
 		case 'c':
@@ -325,6 +328,10 @@ main(int argc, char **argv)
 	if (optind == argc || (command = command_find(argv[optind])) == NULL) {
 		usage(stderr);
 		return 2;
+	}
+	if (optind + 1 < argc && strcmp(argv[optind + 1], "--help") == 0) {
+		printf("usage: parleyctl %s %s\n", command->name, command->arguments);
+		return flushed(0);
 	}
 	return flushed(command->run(argc - optind, argv + optind));
 }

@@ -19,6 +19,7 @@ static char	 role[ROLE_MAX];
 static bool	 role_find(PGconn *);
 static PGresult	*try(PGconn *, const char *, const char *const *, int);
 static bool	 passes(const PGresult *);
+static bool	 seconds_read(const char *, int64_t *);
 
 PGconn *
 ops_open(const struct conf *conf)
@@ -55,8 +56,10 @@ role_find(PGconn *pg)
 	else if (PQntuples(res) != 1)
 		fprintf(stderr, "parleyctl: the database lacks what this needs: run `parleyctl migrate`\n");
 	else if (*PQgetvalue(res, 0, 1) != 't')
-		fprintf(stderr, "parleyctl: %s may not look across users: GRANT %s TO %s, or name another role in database.ops_url\n",
-		    PQgetvalue(res, 0, 2), PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 2));
+		/* Not "grant it": this may be the workers' role, which must never be able to. */
+		fprintf(stderr, "parleyctl: %s may not look across users: name a role in database.ops_url that is a member of %s"
+		    " (GRANT %s TO it, never to the role of the workers)\n",
+		    PQgetvalue(res, 0, 2), PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 0));
 	else
 		found = snprintf(role, sizeof role, "%s", PQgetvalue(res, 0, 0)) < (int)sizeof role;
 	PQclear(res);
@@ -142,7 +145,17 @@ passes(const PGresult *res)
 }
 
 bool
-ops_seconds(const char *text, int64_t *seconds)
+ops_seconds(const char *text, int64_t least, int64_t *seconds)
+{
+	if (seconds_read(text, seconds) && *seconds >= least)
+		return true;
+	fprintf(stderr, "parleyctl: a time is a whole number and s, min, h or d, such as 90min or 365d, and at least %s here: %s\n",
+	    least == 3600 ? "1h" : "1s", ops_plain(text));
+	return false;
+}
+
+static bool
+seconds_read(const char *text, int64_t *seconds)
 {
 	static const struct {
 		const char	*name;

@@ -28,8 +28,8 @@ int	 ops_begin(PGconn *, const char *mode);
 int	 ops_commit(PGconn *);
 void	 ops_complain(const PGresult *);	/* of a statement in it */
 
-/* Whole seconds, from "365d", "24 h", "90min", "30s".  false: it is nothing of the kind. */
-bool	 ops_seconds(const char *text, int64_t *seconds);
+/* Whole seconds, from "365d", "24 h", "90min", "30s".  false: it is nothing of the kind, or less than so many; which is said. */
+bool	 ops_seconds(const char *text, int64_t least, int64_t *seconds);
 
 /* Is that a user that any token could name?  false: no, which is said. */
 bool	 ops_user(const char *);

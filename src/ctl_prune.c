@@ -37,7 +37,7 @@ ctl_prune(int argc, char **argv, const struct conf *(*conf_read)(void))
 
 	optind = 0;
 	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
-		if (c == '?' || (c == 'o' && (!ops_seconds(optarg, &seconds) || seconds < OLDER_MIN)))
+		if (c == '?' || (c == 'o' && !ops_seconds(optarg, OLDER_MIN, &seconds)))
 			return -1;
 		if (c == 'n')
 			p.mode = "f", p.word = "to delete";
@@ -100,7 +100,7 @@ conversations_prune(const struct prune *p)
 	PQclear(res);
 	printf("%-28s %10" PRId64 " %s", "parley.conversations", done, p->word);
 	if (seen > done)
-		printf(", %" PRId64 " left alone: live", seen - done);
+		printf(", %" PRId64 " left alone: live, or gone meanwhile", seen - done);
 	putchar('\n');
 	return 0;
 }

@@ -47,7 +47,7 @@ ctl_stats(int argc, char **argv, const struct conf *(*conf_read)(void))
 
 	optind = 0;
 	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
-		if (c == '?' || (c == 's' && (!ops_seconds(optarg, &seconds) || seconds == 0)))
+		if (c == '?' || (c == 's' && !ops_seconds(optarg, 1, &seconds)))
 			return -1;
 		json |= c == 'j';
 	}

@@ -40,6 +40,7 @@ subtest 'the command line' => sub {
 		my ($status, $out, $err) = $ctl->run('stats', @$words);
 		is "$status $out", '2 ', "'@$words' is refused";
 		like $err, qr/^usage: parleyctl stats/m, '... with the usage';
+		like $err, qr/^parleyctl: a time is a whole number and s, min, h or d.*: \Q$words->[1]\E$/m, '... and what a time is' if @$words == 2 && $words->[0] eq '--since';
 	}
 };
 
@@ -112,12 +113,13 @@ subtest 'who may' => sub {
 	$pg->do('CREATE ROLE watcher LOGIN');
 	my ($status, $out, $err) = Parley::Ctl->new($pg, 'database.ops_url' => $pg->url('watcher'))->run('stats');
 	is "$status $out", '1 ', 'a role of nobody';
-	like $err, qr/GRANT parley_ops TO watcher/, '... is told what it lacks';
+	like $err, qr/watcher may not look across users: .* member of parley_ops/, '... is told what it lacks';
 	$pg->do('GRANT parley_ops TO watcher');
 	($status) = Parley::Ctl->new($pg, 'database.ops_url' => $pg->url('watcher'))->run('stats');
 	is $status, 0, 'a member';
 	($status, $out, $err) = Parley::Ctl->new($pg, 'database.ops_url' => $pg->url('parley_worker'))->run('stats');
 	is $status, 1, 'the worker is none';
+	unlike $err, qr/TO parley_worker/, '... and nobody is told to make it one';
 	for my $call ('stats(now())', 'user_rows(\'ann\', \'parley.messages\')', 'user_stop(\'ann\')', 'prune_find(now(), \'\', gen_random_uuid(), 1)') {
 		is Parley::SQL::failed(sub { Parley::SQL->new($pg)->rows("SELECT parley.$call") }), '42501', "... nor runs $call";
 	}

@@ -137,6 +137,33 @@ subtest 'export' => sub {
 	like $all->{tables}{'parley.conversations'}[0]{created_at}, qr/^\d{4}-\d\d-\d\dT.*\+00:00$/, 'times are UTC';
 };
 
+subtest 'without standard output' => sub {
+	my ($status, undef, $err) = $ctl->run_closed('user', 'export', bytes($ANN));
+	is $status, 1, 'an export that goes nowhere';
+	is $err, "parleyctl: stdout: Bad file descriptor\n", '... says so, and tells nobody else';
+};
+
+subtest 'while somebody else deletes' => sub {
+	fill('zoe');
+	my $dbh = $pg->dbh;
+	$dbh->begin_work;
+	$dbh->do(q{SELECT parley.conversation_delete('zoe', c.id) FROM parley.conversations c WHERE c.user_id = 'zoe' ORDER BY c.id LIMIT 1});
+	$dbh->do(q{INSERT INTO parley.conversations (user_id, id, title, created_at, updated_at)
+	    SELECT 'zoe', ('ffffffff-ffff-4fff-8fff-' || lpad(i::text, 12, '0'))::uuid, 't', now(), now() FROM generate_series(1, 30) i});
+	$dbh->commit;
+	$dbh->begin_work;
+	$dbh->do(q{SELECT parley.conversation_delete('zoe', c.id) FROM (SELECT id FROM parley.conversations WHERE user_id = 'zoe' ORDER BY id LIMIT 20) c});
+	$ctl->start('user', 'erase', '--yes', 'zoe');
+	ok +(Parley::Process::wait_for {
+		$dbh->selectrow_array(q{SELECT count(*) FROM pg_locks l WHERE NOT l.granted})
+	} 20), 'erase waits for it';
+	$dbh->commit;
+	my ($status, $out, $err) = $ctl->wait;
+	is $status, 0, 'and goes on' or diag $err;
+	unlike $out, qr/came meanwhile/, '... at its first look';
+	is_deeply rows('zoe'), {}, 'nothing is left';
+};
+
 subtest 'streamed' => sub {
 	my $db = Parley::SQL->new($pg);
 	my $turn = $db->begin('big', 'go');

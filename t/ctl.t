@@ -43,6 +43,11 @@ subtest 'the command line' => sub {
 		is "$status $out", '2 ', "'@$words' is refused";
 		like $err, qr/usage:/, '... with the usage';
 	}
+	for my $word (qw(migrate token tools check stats user prune work conf)) {
+		($status, $out, $err) = ctl({}, $word, '--help');
+		is "$status $err", '0 ', "$word --help";
+		like $out, qr/^usage: parleyctl $word/, '... tells how';
+	}
 	($status, $out) = ctl({}, 'conf');
 	is $status, 0, 'conf';
 	like $out, qr/^auth\.jwks_url\t[^\t\n]+\t[^\t\n]*\tPARLEY_AUTH_JWKS_URL/m, 'lists keys with their environment';

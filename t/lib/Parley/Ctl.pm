@@ -33,8 +33,16 @@ sub run {
 	return $self->wait;
 }
 
+# Without standard output.
+sub run_closed {
+	my ($self, @words) = @_;
+	$self->start(\undef, @words);
+	return $self->wait;
+}
+
 sub start {
 	my ($self, @words) = @_;
+	my $closed = ref $words[0] && shift @words;
 	$self->{pid} = fork // die "fork: $!";
 	return if $self->{pid};
 	delete $ENV{$_} for grep { /^(PARLEY_|PG|OPENAI_|OPENROUTER_|DATABASE_URL|AGENT_MODEL|BETTER_AUTH_SECRET)/ } keys %ENV;
@@ -42,6 +50,7 @@ sub start {
 	open STDIN, '<', '/dev/null' or POSIX::_exit(127);
 	open STDOUT, '>', "$self->{dir}/out" or POSIX::_exit(127);
 	open STDERR, '>', "$self->{dir}/err" or POSIX::_exit(127);
+	POSIX::close(1) if $closed;
 	exec { $self->{program} } $self->{program}, '-c', "$self->{dir}/parley.conf", @words or POSIX::_exit(127);
 }
 
