@@ -18,6 +18,7 @@ transaction: begin, step, end, fail.  The environment says the rest:
 import asyncio
 import dataclasses
 import http
+import itertools
 import json
 import os
 import time
@@ -29,7 +30,7 @@ import jwt
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, validator
+from pydantic import BaseModel, StrictBool, StrictStr, validator
 from starlette.exceptions import HTTPException
 
 HISTORY = 50
@@ -250,14 +251,17 @@ async def carry_out(app, turn, emit):
         app.state.log.exception("turn")
         error = ApiError(500, "internal_error", "Something went wrong on the server.")
     error.more = {"conversation_id": str(turn.conversation_id), "turn": turn.number}
-    await app.state.store.fail(turn, error.code)
+    try:
+        await app.state.store.fail(turn, error.code)
+    except Exception:
+        app.state.log.exception("the failure of a turn could not be stored")
     raise error
 
 
 class Chat(BaseModel):
-    message: str
+    message: StrictStr
     conversation_id: uuid.UUID = None
-    stream: bool = False
+    stream: StrictBool = False
 
     @validator("message")
     def whole(cls, text):
@@ -300,7 +304,8 @@ def sse(number, event, data):
     return f"event: {event}\nid: {number}\ndata: {compact(data)}\n\n".encode()
 
 
-async def events(app, turn, rid):
+def begin_stream(app, turn, rid):
+    """Begins the turn, whether or not the stream is ever read; what it says comes in the queue."""
     queue = asyncio.Queue()
 
     async def work():
@@ -309,13 +314,15 @@ async def events(app, turn, rid):
         except ApiError as e:
             queue.put_nowait(("error", e.body(rid)))
 
-    yield sse(0, "turn", {"conversation_id": str(turn.conversation_id), "turn": turn.number,
-                          "message_id": turn.messages[0]["id"]})
+    queue.put_nowait(("turn", {"conversation_id": str(turn.conversation_id), "turn": turn.number,
+                               "message_id": turn.messages[0]["id"]}))
     background(app, work())
-    number = 0
-    while True:
+    return queue
+
+
+async def events(queue):
+    for number in itertools.count():
         event, data = await queue.get()
-        number += 1
         yield sse(number, event, data)
         if event in ("done", "error"):
             return
@@ -363,6 +370,10 @@ def make_app(store, log):
         code = {404: "not_found", 405: "method_not_allowed"}.get(e.status_code, "bad_request")
         return await on_error(request, ApiError(e.status_code, code, str(e.detail)))
 
+    @app.exception_handler(Exception)
+    async def on_crash(request, e):
+        return await on_error(request, ApiError(500, "internal_error", "Something went wrong on the server."))
+
     @app.get("/api/health")
     async def health():
         await store.ping()
@@ -373,7 +384,7 @@ def make_app(store, log):
         rid = request_id(request)
         turn = await store.begin(who, body.conversation_id, body.message)
         if body.stream or "text/event-stream" in request.headers.get("accept", ""):
-            return StreamingResponse(events(app, turn, rid), media_type="text/event-stream", headers={
+            return StreamingResponse(events(begin_stream(app, turn, rid)), media_type="text/event-stream", headers={
                 "Cache-Control": "no-cache", "X-Accel-Buffering": "no", "X-Request-Id": rid})
         answer = await asyncio.shield(background(app, carry_out(app, turn, lambda *event: None)))
         return JSONResponse(answer, headers={"X-Request-Id": rid, "Cache-Control": "no-store"})

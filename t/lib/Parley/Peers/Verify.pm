@@ -221,7 +221,7 @@ sub _unknown {
 
 sub _bodies {
 	my ($t, $ok) = @_;
-	my @bad = ([{}, 'message'], [{ message => " \n" }, 'message'], [{ message => 'x' x 2001 }, 'message'],
+	my @bad = ([{}, 'message'], [{ message => 5 }, 'message'], [{ message => " \n" }, 'message'], [{ message => 'x' x 2001 }, 'message'],
 	    [{ message => 'bench', conversation_id => 'x' }, 'conversation_id']);
 
 	for (@bad) {
