@@ -17,6 +17,9 @@ use Parley::Model;
 use Parley::Peers;
 use Parley::Peers::Verify;
 
+# Of each process, to the database.
+our $CONNECTIONS = 10;
+
 my %HOW = (
 	new => '64 users, no model delay, each turn begins a conversation',
 	same => '64 users, no model delay, conversations go on',
@@ -47,11 +50,12 @@ sub rows {
 	);
 }
 
+# All have the same number of connections to the database: it matters more than most else where commits are waited for.
 sub serve {
 	my ($b, $kind, $delay) = @_;
-	return $b->serve($delay) if $kind eq 'parley';
+	return $b->serve($delay, 'database.connections' => $CONNECTIONS) if $kind eq 'parley';
 	return Parley::Peers->new(kind => $kind, pg => $b->pg, model => Parley::Model->new(delay => $delay),
-	    workers => $b->{workers}, nginx_workers => $b->{workers});
+	    workers => $b->{workers}, nginx_workers => $b->{workers}, pool => $CONNECTIONS);
 }
 
 # Why a peer is not to be measured; undef: it does the same work.
