@@ -27,6 +27,8 @@ is $t->chat('alice', 'hello again')->{status}, 200, '... and all goes on';
 
 # -- SIGHUP --
 
+# A signal that comes before it is expected ends a worker: the new one has begun to expect it.
+wait_for { 3 == grep { $_->{event} eq 'worker_start' && ($_->{message} // '') eq 'ready' } $t->log };
 $pool->write_conf('limits.message' => 5);
 kill 'HUP', $pool->parent_pid;
 ok wait_for { 2 == grep { $_->{event} eq 'conf' } $t->log }, 'SIGHUP goes to every worker';
