@@ -18,7 +18,8 @@ use Cwd ();
 use File::Basename ();
 use File::Copy ();
 use File::Path ();
-use IO::Socket::INET;
+
+use parent 'Parley::Server';
 
 use Parley::Process;
 
@@ -31,60 +32,21 @@ sub program {
 
 sub missing { return program() ? '' : 'lighttpd is missing (Debian: lighttpd, lighttpd-mod-openssl)' }
 
-sub new {
-	my ($class, %opt) = @_;
-	my $self = bless { owner_pid => $$, %opt, dir => Parley::Process::tempdir() }, $class;
-
-	# Another test may take the port between the look and the bind: look again.
-	for (1 .. 5) {
-		$self->{$_} = Parley::Process::free_port() for qw(port http_port);
-		$self->_write;
-		return $self if $self->start;
-	}
-	die 'lighttpd did not start: ' . $self->log_text;
-}
-
-sub dir { $_[0]{dir} }
-sub port { $_[0]{port} }
-sub http_port { $_[0]{http_port} }
-sub url { ($_[0]{tls} ? 'https' : 'http') . "://127.0.0.1:$_[0]{port}" }
 sub children { $_[0]{process}->children }
 sub log_file { $_[0]{own} ? $_[0]{own}->log_file : "$_[0]{dir}/log" }
 
-sub start {
+sub _process {
 	my ($self) = @_;
 
-	$self->{process} = Parley::Process->new(cmd => [program(), '-D', '-f', "$self->{dir}/lighttpd.conf"],
+	return Parley::Process->new(cmd => [program(), '-D', '-f', "$self->{dir}/lighttpd.conf"],
 	    dir => $self->{dir}, log => $self->log_file, $self->{own} ? (env => { $self->{own}->environment }) : ());
-	my $up = Parley::Process::wait_for {
-		$self->{process}->running or return 'ended';
-		IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) ? 'up' : '';
-	} 20;
-	return ($up // '') eq 'up';
 }
-
-sub stop { $_[0]{process}->stop('TERM', 15) }
 
 # What the program says of its configuration; '' is good.
 sub doubts {
 	my ($self) = @_;
 	my $said = join '', grep { !/^(?:Syntax OK|.*\(server\.c\.\d+\) server (?:started|stopped))/ } `@{[program()]} -tt -f $self->{dir}/lighttpd.conf 2>&1`;
 	return $? ? "$? $said" : $said;
-}
-
-sub log_text {
-	my ($self) = @_;
-	open my $fh, '<', $self->log_file or return '';
-	local $/;
-	return <$fh> // '';
-}
-
-sub DESTROY {
-	my ($self) = @_;
-	return if $$ != $self->{owner_pid};
-	local ($?, $!, $@);
-	$self->stop if $self->{process};
-	File::Path::remove_tree($self->{dir}) unless $ENV{PARLEY_KEEP};
 }
 
 sub _marks {

@@ -16,68 +16,28 @@ use warnings;
 
 use Cwd ();
 use File::Basename ();
-use File::Path ();
+
+use parent 'Parley::Server';
 
 use Parley::Process;
 
 my $ROOT = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/../../..');
 
-sub new {
-	my ($class, %opt) = @_;
-	my $self = bless { owner_pid => $$, %opt, dir => Parley::Process::tempdir() }, $class;
+sub log_file { "$_[0]{dir}/nginx.log" }
 
-	# Another test may take the port between the look and the bind: look again.
-	for (1 .. 5) {
-		$self->{$_} = Parley::Process::free_port() for qw(port http_port);
-		$self->_write;
-		return $self if $self->start;
-	}
-	die 'nginx did not start: ' . $self->log_text;
-}
-
-sub dir { $_[0]{dir} }
-sub port { $_[0]{port} }
-sub http_port { $_[0]{http_port} }
-sub url { ($_[0]{tls} ? 'https' : 'http') . "://127.0.0.1:$_[0]{port}" }
-sub pid { $_[0]{process}->pid }
-
-sub start {
+sub _process {
 	my ($self) = @_;
 	my ($nginx) = grep { -x } map { "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
 	die "nginx is missing (Debian: nginx-light)\n" unless $nginx;
 
-	$self->{process} = Parley::Process->new(
+	return Parley::Process->new(
 		cmd => [$nginx, '-p', "$self->{dir}/", '-c', "$self->{dir}/nginx.conf",
 		    '-e', "$self->{dir}/nginx.log"],
 		dir => $self->{dir}, log => "$self->{dir}/nginx.log");
-	my $up = Parley::Process::wait_for {
-		$self->{process}->running or return 'ended';
-		-s "$self->{dir}/nginx.pid" && $self->_answers ? 'up' : '';
-	} 20;
-	return ($up // '') eq 'up';
 }
 
-sub stop { $_[0]{process}->stop('TERM', 10) }
-
-sub log_text {
-	my ($self) = @_;
-	open my $fh, '<', "$self->{dir}/nginx.log" or return '';
-	local $/;
-	return <$fh> // '';
-}
-
-sub DESTROY {
-	my ($self) = @_;
-	return if $$ != $self->{owner_pid};
-	local ($?, $!, $@);
-	$self->stop if $self->{process};
-	File::Path::remove_tree($self->{dir});
-}
-
-sub _answers {
-	my ($self) = @_;
-	return defined IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port});
-}
+# Who gives it a signal must find its pid.
+sub _answers { return -s "$_[0]{dir}/nginx.pid" && $_[0]->SUPER::_answers }
 
 # Switches on what is asked for, as the file says.
 sub _marks {
