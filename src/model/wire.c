@@ -13,6 +13,8 @@
 #include "model/mend.h"
 #include "model/piece.h"
 
+#define NAME_MAX_BYTES	200	/* of a model */
+
 static bool	 is_over(const struct wire *);
 static bool	 piece(struct wire *, const char *, size_t);
 static int	 part(struct wire *, json_object *, bool mended);
@@ -25,6 +27,8 @@ static void	 details(struct wire *, json_object *);
 static bool	 details_join(json_object *last, json_object *);
 static int	 legacy_call(struct wire *, json_object *, bool mended);
 static void	 usage(struct wire *, json_object *);
+static void	 tokens(struct wire *, int64_t in, int64_t out);
+static void	 name(struct wire *, struct span);
 static int	 fail(struct wire *, enum fail, enum fault_remedy, const char *reason);
 static const char *raw(struct wire *, struct arena *, const struct call *, int);
 
@@ -141,16 +145,22 @@ is_over(const struct wire *w)
 	return w->content.b.n + w->calls.size + w->calls.beside > w->max;
 }
 
-/* Most events, once it is known who speaks, have a piece of the text to say and nothing else. */
+/* Most events of an answer need no tree. */
 static bool
 piece(struct wire *w, const char *data, size_t n)
 {
-	struct buf	 text = { 0 };
-	bool		 got = w->model.n > 0 && json_valid(data, n, NULL) && piece_read(data, &text);
+	struct piece	 p = { .text.p = NULL };
+	bool		 got = json_valid(data, n, NULL) && piece_read(&p, data);
 
-	if (got)
-		text_add(&w->content, buf_text(&text), text.n);
-	buf_free(&text);
+	if (got) {
+		name(w, p.model);
+		if (p.text.n > 0)
+			text_add(&w->content, p.text.p, p.text.n);
+		if (p.finish.n > 0)
+			snprintf(w->finish, sizeof w->finish, "%.*s", (int)p.finish.n, p.finish.p);
+		tokens(w, p.input_tokens, p.output_tokens);
+	}
+	piece_free(&p);
 	return got;
 }
 
@@ -159,7 +169,7 @@ static int
 part(struct wire *w, json_object *o, bool mended)
 {
 	json_object	*list, *error = fault_find(o), *use;
-	const char	*name;
+	const char	*model;
 
 	if (error != NULL) {
 		fault_event(&w->fault, error);
@@ -167,9 +177,9 @@ part(struct wire *w, json_object *o, bool mended)
 	}
 	if (!json_object_is_type(o, json_type_object))
 		return fail(w, FAIL_MODEL_ERROR, FAULT_NEXT, "no_object");
-	name = json_text_or_null(o, "model");
-	if (name != NULL && *name != '\0' && strlen(name) <= 200 && w->model.n == 0)
-		buf_str(&w->model, name);
+	model = json_text_or_null(o, "model");
+	if (model != NULL)
+		name(w, (struct span){ model, strlen(model) });
 	if (json_get_object(o, "usage", &use) == JSON_GOT)
 		usage(w, use);
 	if (json_get_array(o, "choices", &list) != JSON_GOT)
@@ -361,12 +371,28 @@ legacy_call(struct wire *w, json_object *function, bool mended)
 static void
 usage(struct wire *w, json_object *o)
 {
-	int64_t	 n;
+	int64_t	 in = -1, out = -1;
 
-	if (json_get_int(o, "prompt_tokens", &n) == JSON_GOT && n > 0)
-		w->input_tokens = n;
-	if (json_get_int(o, "completion_tokens", &n) == JSON_GOT && n >= 0)
-		w->output_tokens = n;
+	(void)json_get_int(o, "prompt_tokens", &in);
+	(void)json_get_int(o, "completion_tokens", &out);
+	tokens(w, in, out);
+}
+
+static void
+tokens(struct wire *w, int64_t in, int64_t out)
+{
+	if (in > 0)
+		w->input_tokens = in;
+	if (out >= 0)
+		w->output_tokens = out;
+}
+
+/* Of the model, as the server's first event that has it says. */
+static void
+name(struct wire *w, struct span model)
+{
+	if (w->model.n == 0 && model.n > 0 && model.n <= NAME_MAX_BYTES)
+		buf_add(&w->model, model.p, model.n);
 }
 
 static int
