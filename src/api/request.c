@@ -207,17 +207,30 @@ request_text(struct request *r, const char *field, int64_t max, const char **val
 	return 0;
 }
 
+/* value NULL: none */
+static void
+field(struct buf *out, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	buf_str(out, name);
+	buf_str(out, value);
+	buf_str(out, "\r\n");
+}
+
 void
 request_head(struct request *r, int status, const char *content_type, struct buf *out)
 {
 	int	 retry;
 
-	buf_printf(out, "Status: %d %s\r\n", status, http_reason(status));
-	if (content_type != NULL)
-		buf_printf(out, "Content-Type: %s\r\n", content_type);
-	buf_printf(out, "X-Request-Id: %s\r\nX-Content-Type-Options: nosniff\r\n", r->job.request_id);
-	if (r->location != NULL)
-		buf_printf(out, "Location: %s\r\n", r->location);
+	buf_str(out, "Status: ");
+	buf_int(out, status);
+	buf_char(out, ' ');
+	buf_str(out, http_reason(status));
+	buf_str(out, "\r\nX-Content-Type-Options: nosniff\r\n");
+	field(out, "Content-Type: ", content_type);
+	field(out, "X-Request-Id: ", r->job.request_id);
+	field(out, "Location: ", r->location);
 	retry = r->job.retry_after > 0 ? r->job.retry_after : fail_kind(r->job.fail)->retry_after;
 	if (retry > 0)
 		buf_printf(out, "Retry-After: %d\r\n", retry);
@@ -231,8 +244,11 @@ request_send(struct request *r, int status, struct buf *head, const char *body)
 		return;
 	r->answered = true;
 	r->status = status;
-	if (body != NULL)
-		buf_printf(head, "Content-Length: %zu\r\n", strlen(body));
+	if (body != NULL) {
+		buf_str(head, "Content-Length: ");
+		buf_int(head, (int64_t)strlen(body));
+		buf_str(head, "\r\n");
+	}
 	buf_str(head, "Cache-Control: no-store\r\n\r\n");
 
 	/* A client that has gone changes nothing: the answer is stored. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/decimal.h"
 
 #define BUF_FIRST	64
 
@@ -81,7 +82,17 @@ buf_str(struct buf *b, const char *s)
 void
 buf_char(struct buf *b, char c)
 {
-	buf_add(b, &c, 1);
+	if (b->cap - b->n < 2)
+		buf_reserve(b, 1);
+	b->p[b->n++] = c;
+	b->p[b->n] = '\0';
+}
+
+void
+buf_int(struct buf *b, int64_t n)
+{
+	buf_reserve(b, DECIMAL_SIZE);
+	b->n += decimal_write(b->p + b->n, n);
 }
 
 void

@@ -12,6 +12,7 @@
 #define PARLEY_BASE_BUF_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct arena;
 
@@ -28,6 +29,7 @@ void	 buf_reserve(struct buf *, size_t more);
 void	 buf_add(struct buf *, const void *, size_t);
 void	 buf_str(struct buf *, const char *);
 void	 buf_char(struct buf *, char);
+void	 buf_int(struct buf *, int64_t);	/* as decimal digits */
 void	 buf_printf(struct buf *, const char *fmt, ...)
 	    __attribute__((format(printf, 2, 3)));
 void	 buf_drop(struct buf *, size_t n);	/* forgets the first n bytes */

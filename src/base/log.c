@@ -53,6 +53,7 @@ static struct {
 
 static void	 line_raw(const char *, size_t);
 static void	 line_stamp(time_t);
+static void	 line_thousandths(int64_t);
 static bool	 line_key(const char *);
 static void	 line_text(const char *, size_t);
 static void	 line_write(void);
@@ -156,8 +157,12 @@ log_begin(enum log_level level, const char *event)
 	(void)clock_gettime(CLOCK_REALTIME, &ts);
 	line_stamp(ts.tv_sec);
 	line.cut = false;
-	line.n = (size_t)snprintf(line.text, sizeof line.text,
-	    "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\"", line.stamp, ts.tv_nsec / 1000000, names[level]);
+	line.n = 0;
+	line_raw("{\"time\":\"", 9);
+	line_raw(line.stamp, strlen(line.stamp));
+	line_thousandths(ts.tv_nsec / 1000000);
+	line_raw("Z\"", 2);
+	log_str("level", names[level]);
 	log_int("pid", getpid());
 	log_str("event", event);
 	return true;
@@ -192,15 +197,12 @@ log_int(const char *key, int64_t i)
 void
 log_ms(const char *key, int64_t us)
 {
-	char	 text[DECIMAL_SIZE], rest[DECIMAL_SIZE];
+	char	 text[DECIMAL_SIZE];
 
 	if (!line_key(key))
 		return;
 	line_raw(text, decimal_write(text, us / 1000));
-	/* Three digits, whatever zeros are in front. */
-	(void)decimal_write(rest, 1000 + (us < 0 ? 0 : us % 1000));
-	rest[0] = '.';
-	line_raw(rest, 4);
+	line_thousandths(us < 0 ? 0 : us % 1000);
 }
 
 void
@@ -256,6 +258,17 @@ line_raw(const char *s, size_t n)
 {
 	memcpy(line.text + line.n, s, n);
 	line.n += n;
+}
+
+/* A point and three digits, whatever zeros are in front. */
+static void
+line_thousandths(int64_t n)
+{
+	char	 text[DECIMAL_SIZE];
+
+	(void)decimal_write(text, 1000 + n);
+	text[0] = '.';
+	line_raw(text, 4);
 }
 
 /* Begins a field when there is room for its key and a short value. */

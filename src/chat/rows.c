@@ -8,30 +8,28 @@
 #include "io/json.h"
 #include "run/job.h"
 
-enum { TURN, RUN, IDX, ID, ROLE, CONTENT, RAW, SOURCE, TURN_STATE, ERROR_CODE, INTERRUPTED, CREATED_AT, CALLS };
-
 static int	 rows_calls(struct job *, const char *, struct message *);
 
 int
 rows_message(struct job *job, const struct pg_rows *rows, int row, struct message *m)
 {
-	const char	*interrupted = pg_col(rows, row, INTERRUPTED);
+	const char	*interrupted = pg_col(rows, row, ROWS_INTERRUPTED);
 
 	*m = (struct message){
-		.id = pg_col(rows, row, ID),
-		.turn = atoi(pg_col(rows, row, TURN)),
-		.run = atoi(pg_col(rows, row, RUN)),
-		.index = atoi(pg_col(rows, row, IDX)),
-		.role = strcmp(pg_col(rows, row, ROLE), "user") == 0 ? ROLE_USER : ROLE_ASSISTANT,
-		.content = pg_col(rows, row, CONTENT),
-		.raw = pg_col(rows, row, RAW),
-		.model = pg_col(rows, row, SOURCE),
-		.turn_state = pg_col(rows, row, TURN_STATE),
-		.error_code = pg_col(rows, row, ERROR_CODE),
+		.id = pg_col(rows, row, ROWS_ID),
+		.turn = atoi(pg_col(rows, row, ROWS_TURN)),
+		.run = atoi(pg_col(rows, row, ROWS_RUN)),
+		.index = atoi(pg_col(rows, row, ROWS_IDX)),
+		.role = strcmp(pg_col(rows, row, ROWS_ROLE), "user") == 0 ? ROLE_USER : ROLE_ASSISTANT,
+		.content = pg_col(rows, row, ROWS_CONTENT),
+		.raw = pg_col(rows, row, ROWS_RAW),
+		.model = pg_col(rows, row, ROWS_SOURCE),
+		.turn_state = pg_col(rows, row, ROWS_TURN_STATE),
+		.error_code = pg_col(rows, row, ROWS_ERROR_CODE),
 		.interrupted = interrupted != NULL && *interrupted == 't',
-		.created_at = pg_col(rows, row, CREATED_AT),
+		.created_at = pg_col(rows, row, ROWS_CREATED_AT),
 	};
-	return rows_calls(job, pg_col(rows, row, CALLS), m);
+	return rows_calls(job, pg_col(rows, row, ROWS_CALLS), m);
 }
 
 void

@@ -15,6 +15,12 @@
 struct buf;
 struct job;
 
+enum rows_message {
+	ROWS_TURN, ROWS_RUN, ROWS_IDX, ROWS_ID, ROWS_ROLE, ROWS_CONTENT, ROWS_RAW, ROWS_SOURCE, ROWS_TURN_STATE,
+	ROWS_ERROR_CODE, ROWS_INTERRUPTED, ROWS_CREATED_AT, ROWS_CALLS,
+	ROWS_MORE		/* the first one behind them */
+};
+
 #define ROWS_MESSAGE	"turn, run, idx, id, role, content, raw, source, turn_state, error_code, interrupted, created_at, calls"
 
 int	 rows_message(struct job *, const struct pg_rows *, int row, struct message *);	/* -1: internal_error */

@@ -25,6 +25,7 @@
 
 #define ROWS_BEGUN	ROWS_MESSAGE ", outcome, conversation_id, fence, local_time, holds, left_ms," \
 			" input_tokens, output_tokens, budget_ms, trace"
+enum { OUTCOME = ROWS_MORE, CONVERSATION_ID, FENCE, LOCAL_TIME, HOLDS, LEFT_MS, INPUT_TOKENS, OUTPUT_TOKENS, BUDGET_MS, TRACE };
 
 /* What a new turn may cost, and what it belongs to. */
 #define LIMITS(job, tokens)	pg_num((job), (job)->conf->limits_user_turns_per_minute), \
@@ -207,7 +208,7 @@ begun_read(struct job *job, struct pg_rows *rows, const char *user, struct store
 		out->got = STORE_GONE;
 		return 0;
 	}
-	if (strcmp(pg_text(rows, last, "outcome"), "begun") != 0)
+	if (strcmp(pg_col(rows, last, OUTCOME), "begun") != 0)
 		return begun_outcome(job, rows, last, user, out);
 
 	out->got = STORE_BEGUN;
@@ -223,14 +224,14 @@ begun_read(struct job *job, struct pg_rows *rows, const char *user, struct store
 		out->nearlier++;
 	out->nhistory = first - out->nearlier;
 
-	out->local_time = pg_text(rows, last, "local_time");
-	out->left_ms = pg_int(rows, last, "left_ms");
-	out->input_tokens = pg_int(rows, last, "input_tokens");
-	out->output_tokens = pg_int(rows, last, "output_tokens");
-	out->budget_ms = pg_int(rows, last, "budget_ms");
-	out->trace = trace_of_text(job->arena, pg_text(rows, last, "trace"));
+	out->local_time = pg_col(rows, last, LOCAL_TIME);
+	out->left_ms = pg_col_int(rows, last, LEFT_MS);
+	out->input_tokens = pg_col_int(rows, last, INPUT_TOKENS);
+	out->output_tokens = pg_col_int(rows, last, OUTPUT_TOKENS);
+	out->budget_ms = pg_col_int(rows, last, BUDGET_MS);
+	out->trace = trace_of_text(job->arena, pg_col(rows, last, TRACE));
 	out->holds = arena_array(job->arena, int64_t, job->conf->nmodels);
-	rows_array_ints(pg_text(rows, last, "holds"), out->holds, job->conf->nmodels);
+	rows_array_ints(pg_col(rows, last, HOLDS), out->holds, job->conf->nmodels);
 	if (rows->n <= SHORT_HISTORY)
 		begun_keep(job, rows, out);
 	return 0;
@@ -265,7 +266,7 @@ begun_outcome(struct job *job, const struct pg_rows *rows, int last, const char 
 		{ "unknown_call", FAIL_NOT_FOUND, "There is no question with this id in this conversation." },
 		{ "decided", FAIL_APPROVAL_ALREADY_DECIDED, NULL },
 	};
-	const char	*word = pg_text(rows, last, "outcome");
+	const char	*word = pg_col(rows, last, OUTCOME);
 
 	if (strcmp(word, "gone") == 0 || strcmp(word, "ended") == 0) {
 		out->got = *word == 'g' ? STORE_GONE : STORE_ENDED;
@@ -280,8 +281,8 @@ begun_outcome(struct job *job, const struct pg_rows *rows, int last, const char 
 		out->waits = *word == 'q';
 		return 0;
 	}
-	if (pg_int(rows, last, "budget_ms") > 0)
-		return budget_refuse(job, word, pg_int(rows, last, "budget_ms"));
+	if (pg_col_int(rows, last, BUDGET_MS) > 0)
+		return budget_refuse(job, word, pg_col_int(rows, last, BUDGET_MS));
 	for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
 		if (strcmp(word, refusals[i].word) != 0)
 			continue;
@@ -301,14 +302,14 @@ begun_outcome(struct job *job, const struct pg_rows *rows, int last, const char 
 static void
 key_read(const struct pg_rows *rows, int row, const char *user, struct turn_key *k)
 {
-	const char	*id = pg_text(rows, row, "conversation_id");
+	const char	*id = pg_col(rows, row, CONVERSATION_ID);
 
 	k->user = user;
 	if (id != NULL)
 		memccpy(k->conversation_id, id, '\0', sizeof k->conversation_id);
-	k->turn = (int)pg_int(rows, row, "turn");
-	k->run = (int)pg_int(rows, row, "run");
-	k->fence = pg_int(rows, row, "fence");
+	k->turn = (int)pg_col_int(rows, row, ROWS_TURN);
+	k->run = (int)pg_col_int(rows, row, ROWS_RUN);
+	k->fence = pg_col_int(rows, row, FENCE);
 }
 
 /* -- holds -- */

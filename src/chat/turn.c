@@ -291,7 +291,10 @@ turn_append(struct turn *t, const struct answer *a)
 static void
 put_ms(struct buf *b, const char *key, int64_t us)
 {
-	buf_printf(b, "\"%s\":%lld.%lld,", key, (long long)(us / 1000), (long long)(us % 1000 / 100));
+	jw_key(b, key);
+	jw_int(b, us / 1000);
+	buf_char(b, '.');
+	buf_int(b, us % 1000 / 100);
 }
 
 static const char *
@@ -299,12 +302,13 @@ timings(const struct turn *t)
 {
 	struct buf	*b = buf_new(t->job->arena);
 
-	buf_char(b, '{');
+	jw_open(b, '{');
 	put_ms(b, "begin_ms", t->begin_us);
 	put_ms(b, "first_byte_ms", t->first_byte_us);
 	put_ms(b, "model_ms", t->model_us);
 	put_ms(b, "tools_ms", t->tools_us);
-	buf_printf(b, "\"steps\":%d}", t->steps);
+	jw_key(b, "steps"), jw_int(b, t->steps);
+	jw_close(b, '}');
 	return b->p;
 }
 

@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "base/decimal.h"
 #include "base/utf8.h"
 #include "io/json.h"
 
@@ -51,10 +50,8 @@ jw_string_n(struct buf *b, const char *s, size_t n)
 void
 jw_int(struct buf *b, int64_t n)
 {
-	char	 text[DECIMAL_SIZE];
-
 	comma(b);
-	buf_add(b, text, decimal_write(text, n));
+	buf_int(b, n);
 }
 
 void

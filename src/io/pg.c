@@ -360,11 +360,17 @@ pg_text(const struct pg_rows *rows, int row, const char *column)
 }
 
 int64_t
-pg_int(const struct pg_rows *rows, int row, const char *column)
+pg_col_int(const struct pg_rows *rows, int row, int column)
 {
-	const char	*text = pg_text(rows, row, column);
+	const char	*text = pg_col(rows, row, column);
 
 	return text != NULL ? strtoll(text, NULL, 10) : 0;
+}
+
+int64_t
+pg_int(const struct pg_rows *rows, int row, const char *column)
+{
+	return pg_col_int(rows, row, PQfnumber(rows->res, column));
 }
 
 bool

@@ -73,6 +73,7 @@ int	 pg_query_n(struct job *, enum pg_use, struct pg_rows *, const char *sql,
 /* The column must exist: a wrong name is a mistake of ours and ends the worker. */
 const char *pg_text(const struct pg_rows *, int row, const char *column);	/* NULL for SQL NULL */
 const char *pg_col(const struct pg_rows *, int row, int column);
+int64_t	 pg_col_int(const struct pg_rows *, int row, int column);	/* NULL is 0 */
 int64_t	 pg_int(const struct pg_rows *, int row, const char *column);		/* 0 for NULL */
 bool	 pg_bool(const struct pg_rows *, int row, const char *column);
 void	 pg_free(struct pg_rows *);

@@ -84,9 +84,9 @@ static void
 ask(struct attempt *t, const struct conf_model *to, const struct prompt *prompt)
 {
 	const struct conf	*conf = t->job->conf;
-	struct arena		*a = arena_open();	/* what http copies */
+	struct arena		*a = arena_open();	/* what http copies, and what it is made with */
 
-	request_make(&t->request, conf, to, prompt);
+	request_make(&t->request, a, conf, to, prompt);
 	t->http = http_open(t->job, &(struct http_ask){
 		.method = "POST",
 		.url = request_url(a, to),

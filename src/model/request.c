@@ -11,17 +11,17 @@
 #include "io/json.h"
 #include "model/prompt.h"
 
-static void	 options(struct buf *, const struct conf *, const struct conf_model *, bool tools);
+static void	 options(struct buf *, struct arena *, const struct conf *, const struct conf_model *, bool tools);
 static void	 option(struct buf *, json_object *extra, const char *key, const char *json);
 
 void
-request_make(struct request *r, const struct conf *conf, const struct conf_model *to, const struct prompt *p)
+request_make(struct request *r, struct arena *a, const struct conf *conf, const struct conf_model *to,
+    const struct prompt *p)
 {
-	struct arena	*a = arena_open();
 	struct buf	*b = &r->body;
 
 	memset(r, 0, sizeof *r);
-	options(b, conf, to, p->tools != NULL);
+	options(b, a, conf, to, p->tools != NULL);
 	if (p->tools != NULL) {
 		jw_key(b, "tools");
 		buf_str(b, p->tools);
@@ -30,7 +30,6 @@ request_make(struct request *r, const struct conf *conf, const struct conf_model
 	prompt_messages(p, conf, request_who(a, to), b);
 	jw_close(b, '}');
 	r->size = b->n;
-	arena_close(&a);
 }
 
 void
@@ -89,9 +88,8 @@ request_who(struct arena *a, const struct conf_model *to)
  * left out, for a server that knows no stream_options), except those without which an answer could not be read.
  */
 static void
-options(struct buf *b, const struct conf *conf, const struct conf_model *to, bool tools)
+options(struct buf *b, struct arena *a, const struct conf *conf, const struct conf_model *to, bool tools)
 {
-	struct arena	*a = arena_open();
 	json_object	*extra = NULL;
 
 	if (to->extra_body != NULL)
@@ -118,7 +116,6 @@ options(struct buf *b, const struct conf *conf, const struct conf_model *to, boo
 			jw_raw(b, json_text(value));
 		}
 	}
-	arena_close(&a);
 }
 
 static void

@@ -21,7 +21,8 @@ struct request {
 	size_t		 size;		/* of the body, also when that is gone */
 };
 
-void	 request_make(struct request *, const struct conf *, const struct conf_model *, const struct prompt *);
+/* The arena is for what is needed on the way. */
+void	 request_make(struct request *, struct arena *, const struct conf *, const struct conf_model *, const struct prompt *);
 void	 request_free(struct request *);	/* its body */
 
 const char *request_url(struct arena *, const struct conf_model *);
