@@ -221,9 +221,8 @@ store_end(struct job *job, const struct turn_key *k, struct store_end *end)
 	job->masked = true;
 	rc = write_turn(job, PG_TURN, job->deadline, &rows,
 	    "SELECT ended_at, next_turn, next_run, next_fence"
-	    "  FROM parley.turn_end($1::text, $2::uuid, $3::int, $4::int, $5::bigint, $6::text, $7::text, $8::text,"
-	    "       $9::int, $10::uuid, $11::text, $12::json, $13::text, $14::boolean, $15::text, $16::bigint,"
-	    "       $17::bigint, $18::json, $19::boolean, $20::int, $21::boolean)", params, COUNT(params));
+	    "  FROM parley.turn_end($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,"
+	    "       $20, $21)", params, COUNT(params));
 	job->masked = masked;
 	if (rc < 0)
 		return -1;

@@ -349,8 +349,12 @@ pg_free(struct pg_rows *rows)
 const char *
 pg_col(const struct pg_rows *rows, int row, int column)
 {
-	assert(row >= 0 && row < rows->n && column >= 0 && column < PQnfields(rows->res));
-	return PQgetisnull(rows->res, row, column) ? NULL : PQgetvalue(rows->res, row, column);
+	const char	*text = PQgetvalue(rows->res, row, column);
+
+	/* There is no such row or column, which is our mistake. */
+	assert(text != NULL);
+	/* A NULL reads as "" first. */
+	return *text == '\0' && PQgetisnull(rows->res, row, column) ? NULL : text;
 }
 
 const char *
