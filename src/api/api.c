@@ -15,6 +15,14 @@
 static struct request	*requests;
 static bool		 ended;
 
+/* The same by user: one that asks thousands of times at once leaves room for others.  Each struct belongs to its request. */
+static struct request	*by_user[256];
+
+/* Requests to one turn: who waits for it, and who stops, repeats or follows it. */
+#define PER_TURN	2
+
+static int	 request_join_user(struct request *);
+
 static void
 request_join(struct request *r)
 {
@@ -33,6 +41,11 @@ request_leave(struct request *r)
 	*r->link = r->next;
 	if (r->next != NULL)
 		r->next->link = r->link;
+	if (r->peer_link == NULL)
+		return;
+	*r->peer_link = r->peer;
+	if (r->peer != NULL)
+		r->peer->peer_link = r->peer_link;
 }
 
 void
@@ -100,7 +113,31 @@ request_walk(struct request *r)
 		return -1;
 	if (r->route->body != BODY_NONE && request_read_body(r, r->route->body == BODY_OPTIONAL) < 0)
 		return -1;
+	if (!r->route->open && request_join_user(r) < 0)
+		return -1;
 	return r->route->handler(r);
+}
+
+static int
+request_join_user(struct request *r)
+{
+	int64_t		 n = 0, max = r->job.conf->limits_user_turns * PER_TURN;
+	uint32_t	 hash = 2166136261u;	/* FNV-1a: to spread users, not to keep secrets */
+	struct request	**list;
+
+	for (const char *p = r->job.user; *p != '\0'; p++)
+		hash = (hash ^ (unsigned char)*p) * 16777619u;
+	list = &by_user[(hash ^ hash >> 16) % (sizeof by_user / sizeof *by_user)];
+	for (const struct request *other = *list; other != NULL; other = other->peer)
+		n += strcmp(other->job.user, r->job.user) == 0;
+	if (max > 0 && n >= max)
+		return job_fail(&r->job, FAIL_RATE_LIMITED, NULL);
+	r->peer = *list;
+	r->peer_link = list;
+	if (r->peer != NULL)
+		r->peer->peer_link = &r->peer;
+	*list = r;
+	return 0;
 }
 
 static void

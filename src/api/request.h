@@ -36,6 +36,7 @@ struct request {
 	int		 status;		/* as answered */
 	int64_t		 auth_us;		/* for the log */
 	struct request	*next, **link;		/* all that are being served (api.c) */
+	struct request	*peer, **peer_link;	/* those of users with the same hash; NULL: not among them */
 };
 
 /* Takes method, path and request id from the web server's parameters. -1: the path is malformed (not_found). */

@@ -115,7 +115,7 @@ subtest 'ten thousand conversations' => sub {
 };
 
 subtest 'streams attached by the hundred' => sub {
-	my $n = pick(200, 2000);
+	my $n = pick(200, 500);
 	my ($c, $id, $turn) = Parley::Turns::begun($t, 'follower', 'script:long for all');
 	$m->restart;
 	my @c = map { Parley::Turns::follow($t, 'follower', $id, $turn) } 1 .. $n;
