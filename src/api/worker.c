@@ -1,6 +1,7 @@
 #include "api/worker.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -32,6 +33,10 @@
 #define RELEASE_MS	3000	/* for turns that are told to stop: two statements, one of them waited for */
 #define SECOND_US	INT64_C(1000000)
 
+/* malloc keeps what lies below anything in use: after a flood that is all it ever had.  Looked at so often; worth a call from so much on. */
+#define TRIM_MS		5000
+#define TRIM_BYTES	((size_t)16 * 1024 * 1024)
+
 /* This process, from start to end: nothing of a request or a turn. */
 static struct {
 	const char		*conf_path;
@@ -39,6 +44,7 @@ static struct {
 	int64_t			 draining;	/* since; 0: not */
 	char			 held[CONFINE_WORDS];	/* what it gave up */
 	struct timer		 alive;		/* signs of life for a process manager */
+	struct timer		 trim;
 } worker;
 
 static const struct conf *conf_read(void);
@@ -47,6 +53,7 @@ static int	 worker_open(const struct conf *);
 static void	 descriptors_raise(void);
 static void	 worker_say(void);
 static void	 alive_say(void *);
+static void	 memory_trim(void *);
 static void	 term_came(int);
 static void	 hup_came(int);
 static void	 conf_again(void);
@@ -136,6 +143,7 @@ worker_open(const struct conf *conf)
 	}
 	if (notify_watchdog() > 0)
 		alive_say(NULL);
+	memory_trim(NULL);
 	return fiber_start(role_ask, NULL) != NULL ? 0 : -1;
 }
 
@@ -169,6 +177,17 @@ alive_say(void *arg)
 	notify_send("WATCHDOG=1");
 	worker.alive = (struct timer){ .fn = alive_say };
 	timer_set(&worker.alive, now_us() + notify_watchdog() / 3);
+}
+
+/* On the loop's stack: gives free memory back to the system. */
+static void
+memory_trim(void *arg)
+{
+	(void)arg;
+	if (mallinfo2().fordblks > TRIM_BYTES)
+		(void)malloc_trim(TRIM_BYTES / 4);
+	worker.trim = (struct timer){ .fn = memory_trim };
+	timer_set(&worker.trim, now_us() + TRIM_MS * 1000);
 }
 
 /* -- signals, on the loop's stack -- */
