@@ -145,7 +145,7 @@ subtest 'models' => sub {
 		'stops' => [qr/^error model_timeout/, 2], 'never-closes' => [qr/^done success/, 0],
 		'error-in-bytes' => [qr/^error model_unavailable/, 2],
 	);
-	my $n = pick(5, 100);		# of each
+	my $n = pick(5, 30);		# of each
 	my $since = time;
 	$m->restart;
 	my %c = map { my $name = $_; map { ("$name $_" => $t->begin_chat("$name-$_", "slow $name", stream => $TRUE)) } 1 .. $n } keys %want;

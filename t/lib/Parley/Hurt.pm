@@ -39,7 +39,14 @@ sub honest {
 
 	for my $i (1 .. $n) {
 		my $since = time;
-		my $r = $t->chat($opt{user} // 'honest-' . $i % 7, "hello, this is turn $i");
+		my $r;
+		# Told to come again, a client does; what that takes counts.
+		for (1 .. 20) {
+			$r = $t->chat($opt{user} // 'honest-' . $i % 7, "hello, this is turn $i");
+			last if $r->{status} != 503 || !$r->{headers}{'retry-after'};
+			note 'an honest turn was told to come again';
+			sleep 0.2;
+		}
 		push @took, 1000 * (time - $since);
 		$r->{status} == 200 && $r->{json}{status} eq 'success' or fail "an honest turn: $r->{status} $r->{body}";
 		sleep $opt{pause} // 0.01;
@@ -254,8 +261,12 @@ sub given_back {
 	$kept = ($kept // 12) * @{$self->{pids}};
 	wait_for(sub { ($fds = $self->_fds - $self->{fds}) <= $kept }, 15);
 	cmp_ok $fds, '<=', $kept, "$name: descriptors come back";
-	my $now = $self->_status('VmRSS');
-	($more) = sort { $b <=> $a } map { ($now->{$_} - ($self->{base}{$_} // 0)) / 1024 } keys %$now;
+	# Free memory is given back every few seconds.
+	wait_for(sub {
+		my $now = $self->_status('VmRSS');
+		($more) = sort { $b <=> $a } map { ($now->{$_} - ($self->{base}{$_} // 0)) / 1024 } keys %$now;
+		return ($more // 0) < ($mib // 48) / 2;
+	}, 8);
 	figure sprintf '%s: afterwards %d descriptors and %.1f MiB more', $name, $fds, $more // 0;
  SKIP: {
 		skip 'a sanitizer has memory of its own', 1 if sanitized();
