@@ -16,7 +16,6 @@ use Parley::Bench::Flight;
 use Parley::Bench::Speed;
 use Parley::Bench::Stored;
 
-# The largest comes last: what it stores stays.
 my @PARTS = (
 	speed => \&Parley::Bench::Speed::floor,
 	secure => \&Parley::Bench::Speed::secure,

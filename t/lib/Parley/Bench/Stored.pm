@@ -128,58 +128,64 @@ sub _lists {
 	return @ms;
 }
 
-# 1,000,000 conversations of 10,000 users, and the main figures before and after.
+# 1,000,000 conversations of 10,000 users in a second cluster, and the main figures of both, in turns, so that both see
+# the same machine.
 sub million {
 	my ($b) = @_;
 	my ($n, $users) = $b->quick ? (5000, 100) : (1_000_000, 10_000);
 
 	return $b->note('no room for ' . thousands($n) . ' conversations') if $b->free_mb < $n * 4 / 1000;
-	_lengths($b);
-	_listed($b);
-	my $before = _main($b);
-	store($b, "'bench-' || 1 + c % $users", 'stored', $n, 1);
-	$b->settle;
-	my $after = _main($b);
-
-	$b->group(thousands($n) . ' conversations stored, ' . sprintf('%.1f GB', $b->pg->one(q{SELECT pg_database_size('parley')}) / 2**30));
-	for (@$before) {
-		my ($name, $was, $unit, $aim) = @$_;
-		my ($now) = map { $_->[1] } grep { $_->[0] eq $name } @$after;
-		my $worse = ($unit eq '/s' ? $was - $now : $now - $was) / $was * 100;
-		$b->figure($name, $now, $unit, $aim);
-		# The slowest of a hundred differ by more than that from run to run.
-		$b->figure('  worse than before by', $worse, '%', $name =~ /p99/ ? () : ['at most', 10]);
+	my $large = Parley::Bench->new(quick => $b->quick);
+	store($large, "'bench-' || 1 + c % $users", 'stored', $n, 1);
+	for ($b, $large) {
+		_lengths($_);
+		_listed($_);
 	}
+	my (@without, @with);
+	for (1 .. $b->rounds) {
+		push @without, _main($b);
+		push @with, _main($large);
+	}
+	$b->group(thousands($n) . ' conversations stored, '
+	    . sprintf('%.1f GB', $large->pg->one(q{SELECT pg_database_size('parley')}) / 2**30));
+	_compare($b, $_, \@without, \@with) for 0 .. $#{$with[0]};
 }
 
-# [name, value, unit, target]: medians.
+# What one figure is with all that is stored, and what that makes of it.
+sub _compare {
+	my ($b, $i, $without, $with) = @_;
+	my ($name, undef, $unit, $aim) = @{$with->[0][$i]};
+	my @change = map {
+		my ($was, $now) = ($without->[$_][$i][1], $with->[$_][$i][1]);
+		($unit eq '/s' ? $was - $now : $now - $was) / ($was || 1) * 100;
+	} 0 .. $#$with;
+
+	$b->figure($name, Parley::Bench::median(map { $_->[$i][1] } @$with), $unit, $aim);
+	# The slowest of a hundred differ by more than that from run to run.
+	$b->figure('  worse than without by', Parley::Bench::median(@change), '%', $name =~ /p99/ ? () : ['at most', 10]);
+}
+
+# One round: [name, value, unit, target].
 sub _main {
 	my ($b) = @_;
-	my (%seen, @names);
-	my $see = sub {
-		my ($name, $value, $unit, $aim) = @_;
-		push @names, [$name, $unit, $aim] unless $seen{$name};
-		push @{$seen{$name}}, $value;
-	};
+	my $t = $b->serve(0);
+	my ($tps, $cpu) = Parley::Bench::Speed::rate($b, $t, 64, 'new');
+	my $ms = _turns($b, $t, _lengths($b));
+	my $list = Parley::Bench::percentile(0.5, _lists($b, $t));
+	undef $t;
+	my $flight = Parley::Bench::Flight::once($b, $b->quick ? (100, 500, 2) : ($b->fits(1000), 2000, 3), 'stream');
 
-	for (1 .. $b->rounds) {
-		my $t = $b->serve(0);
-		my ($tps, $cpu) = Parley::Bench::Speed::rate($b, $t, 64, 'new');
-		my $ms = _turns($b, $t, _lengths($b));
-
-		$see->('turns, 64 users', $tps, '/s');
-		$see->('worker CPU per turn', $cpu, 'us', ['at most', 120]);
-		$see->('a turn in a conversation of ' . thousands($_) . ' messages, p50', Parley::Bench::percentile(0.5, @{$ms->{$_}}), 'ms')
-		    for _lengths($b);
-		$see->('list of ' . thousands(_listed($b)) . ' conversations, p50', Parley::Bench::percentile(0.5, _lists($b, $t)), 'ms', ['at most', 5]);
-		undef $t;
-		my $flight = Parley::Bench::Flight::once($b, $b->quick ? (100, 500, 2) : ($b->fits(1000), 2000, 3), 'stream');
-		$see->('added latency of a stream, 1,000 in flight, p50', $flight->{p50}, 'ms', ['at most', 5]);
-		$see->('added latency of a stream, 1,000 in flight, p99', $flight->{p99}, 'ms', ['at most', 15]);
-		$see->('first delta after the first byte, p50', $flight->{delta}, 'ms', ['at most', 3]);
-		$see->('memory of all workers per turn, 1,000 in flight', $flight->{kb}, 'KB');
-	}
-	return [map { my ($name, $unit, $aim) = @$_; [$name, Parley::Bench::median(@{$seen{$name}}), $unit, $aim] } @names];
+	return [
+		['turns, 64 users', $tps, '/s'],
+		['worker CPU per turn', $cpu, 'us', ['at most', 120]],
+		(map { ['a turn in a conversation of ' . thousands($_) . ' messages, p50', Parley::Bench::percentile(0.5, @{$ms->{$_}}), 'ms'] }
+		    _lengths($b)),
+		['list of ' . thousands(_listed($b)) . ' conversations, p50', $list, 'ms', ['at most', 5]],
+		['added latency of a stream, 1,000 in flight, p50', $flight->{p50}, 'ms', ['at most', 5]],
+		['added latency of a stream, 1,000 in flight, p99', $flight->{p99}, 'ms', ['at most', 15]],
+		['first delta after the first byte, p50', $flight->{delta}, 'ms', ['at most', 3]],
+		['memory of all workers per turn, 1,000 in flight', $flight->{kb}, 'KB'],
+	];
 }
 
 sub thousands { return scalar reverse join ',', unpack '(A3)*', reverse $_[0] }
