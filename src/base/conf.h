@@ -67,7 +67,8 @@ struct conf {
 	const char	*database_url;		/* libpq connection string of the worker role */
 	const char	*database_owner_url;	/* the owner's, for parleyctl migrate; falls back to url */
 	const char	*database_ops_url;	/* for parleyctl stats, prune, user; falls back to owner_url */
-	int64_t		 database_connections;	/* 4 */
+	int64_t		 database_connections;	/* 8 */
+	bool		 database_prepare;	/* true */
 	int64_t		 database_wait;		/* ms for a connection, 5 s */
 	int64_t		 database_connect_timeout;	/* ms, 2 s */
 	int64_t		 database_statement_timeout;	/* ms our side waits for an answer, 15 s */

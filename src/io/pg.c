@@ -22,6 +22,9 @@ static struct {
 
 static bool	 job_is_over(struct job *);
 static int	 first_ask(struct job *, struct pg_conn *);
+static int	 conn_say(struct job *, struct pg_conn *, const char *, const char *const *, int);
+static int	 conn_tell(struct job *, struct pg_conn *, const char *, const char *);
+static PGresult	*conn_say_plainly(struct job *, struct pg_conn *, PGresult *, const char *, const char *const *, int);
 static struct pg_conn *conn_send(struct job *, enum pg_use, const char *, const char *const *, int);
 static PGresult	*conn_answer(struct job *, struct pg_conn *);
 static bool	 result_is_error(const PGresult *);
@@ -43,6 +46,7 @@ pg_start(const struct conf *conf)
 {
 	if (pghosts_start(conf->database_url) == 0) {
 		pgpool_start((int)conf->database_connections);
+		pgknown_start(conf->database_prepare);
 		return 0;
 	}
 	/* Without libpq's words, which may quote the password. */
@@ -77,7 +81,10 @@ pg_query_n(struct job *job, enum pg_use use, struct pg_rows *rows, const char *s
 
 	/* From here on it may have been done. */
 	rows->unknown = true;
-	if ((res = conn_answer(job, c)) == NULL) {
+	res = conn_answer(job, c);
+	if (res != NULL && c->named && result_is_error(res))
+		res = conn_say_plainly(job, c, res, sql, params, nparams);
+	if (res == NULL) {
 		conn_give_up(job, c);
 		return -1;
 	}
@@ -119,12 +126,78 @@ conn_send(struct job *job, enum pg_use use, const char *sql, const char *const *
 		}
 		if (first.sql != NULL && first_ask(job, c) < 0)
 			return NULL;
-		if (PQsendQueryParams(c->pg, sql, nparams, NULL, params, NULL, NULL, 0) == 1)
+		switch (conn_say(job, c, sql, params, nparams)) {
+		case 1:
 			return c;
-		pgpool_drop(c);
+		case 0:
+			pgpool_drop(c);
+			continue;
+		default:
+			conn_give_up(job, c);
+			return NULL;
+		}
 	}
 	(void)conn_lost(job);
 	return NULL;
+}
+
+/* yields.  1: it is on its way; 0: the connection was found dead; -1: it was lost before, and the job has failed. */
+static int
+conn_say(struct job *job, struct pg_conn *c, const char *sql, const char *const *params, int nparams)
+{
+	const char		*name = NULL;
+	enum pgknown_how	 how = pgknown_ask(&c->known, sql, &name);
+
+	if (how == PGKNOWN_TELL) {
+		switch (conn_tell(job, c, name, sql)) {
+		case 1:
+			how = PGKNOWN_NAMED;
+			break;
+		case 0:
+			how = PGKNOWN_PLAIN;
+			break;
+		default:
+			return -1;
+		}
+	}
+	c->named = how == PGKNOWN_NAMED;
+	return c->named ? PQsendQueryPrepared(c->pg, name, nparams, params, NULL, NULL, 0) :
+	    PQsendQueryParams(c->pg, sql, nparams, NULL, params, NULL, NULL, 0);
+}
+
+/* yields.  1: the connection knows the statement by its name; 0: it does not; -1: it was lost, and the job has failed. */
+static int
+conn_tell(struct job *job, struct pg_conn *c, const char *name, const char *sql)
+{
+	PGresult	*res;
+	const char	*state;
+	int		 rc;
+
+	if (PQsendPrepare(c->pg, name, sql, 0, NULL) == 0 || (res = conn_answer(job, c)) == NULL)
+		return job->fail != FAIL_NONE ? -1 : conn_lost(job);
+	state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	/* 42P05: somebody has told it by this name, so it is this text. */
+	rc = PQresultStatus(res) == PGRES_COMMAND_OK || (state != NULL && strcmp(state, "42P05") == 0);
+	if (rc == 1)
+		pgknown_told(&c->known, name);
+	PQclear(res);
+	return rc;
+}
+
+/* yields.  A statement that failed for its name alone has not been done: it is said as it is. */
+static PGresult *
+conn_say_plainly(struct job *job, struct pg_conn *c, PGresult *res, const char *sql, const char *const *params, int nparams)
+{
+	const char	*state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+
+	if (state == NULL || !pgknown_failed(&c->known, state))
+		return res;
+	PQclear(res);
+	if (PQsendQueryParams(c->pg, sql, nparams, NULL, params, NULL, NULL, 0) == 0) {
+		(void)conn_lost(job);
+		return NULL;
+	}
+	return conn_answer(job, c);
 }
 
 /* yields.  -1: the connection is gone. */
@@ -324,8 +397,9 @@ server_is_leaving(const struct pg_rows *rows)
 static bool
 conn_is_clean(const struct pg_conn *c, const struct pg_rows *rows)
 {
+	/* What it was told may not be what it should have been. */
 	return PQstatus(c->pg) == CONNECTION_OK && PQtransactionStatus(c->pg) == PQTRANS_IDLE &&
-	    !sqlstate_is_outage(rows->sqlstate);
+	    !sqlstate_is_outage(rows->sqlstate) && !c->known.stale;
 }
 
 static void

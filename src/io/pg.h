@@ -3,7 +3,8 @@
  *
  * A worker has a small pool (database.connections), opened on demand; a
  * connection is held for one statement and never across anything else that
- * waits.  Statements are unnamed and parameters are always parameters, so it works
+ * waits.  Parameters are always parameters, and no statement depends on what the session has seen (one that
+ * a connection says often is prepared, which a transaction pooler may undo: pgknown.h), so it works
  * through a transaction pooler.  Everything goes through libpq's non-blocking calls.
  *
  * SQL tools may hold at most half of the pool (at least one), so that slow tools stop

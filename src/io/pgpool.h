@@ -20,11 +20,14 @@
 #include <libpq-fe.h>
 
 #include "io/pg.h"
+#include "io/pgknown.h"
 
 struct pg_conn {
 	PGconn		*pg;
 	enum pg_use	 use;
 	unsigned	 era;		/* older than the pool's: not trusted any more */
+	struct pgknown	 known;
+	bool		 named;		/* its present statement was said by its name */
 	struct pg_conn	*next;		/* in the idle list */
 };
 

@@ -8,7 +8,7 @@ package Parley::Bench::Floor;
 # The statements and their parameters are those that a worker was seen to send, taken
 # from the log of PostgreSQL: they cannot drift apart from the code.  Only what differs from turn to
 # turn is replaced: the user, the ids, and in the second statement what the first one has returned.
-# pgbench sends them unnamed (-M extended), as the worker does, from the worker's role, over the same
+# pgbench sends them by name (-M prepared), as the worker does, from the worker's role, over the same
 # kind of socket.
 
 use strict;
@@ -33,7 +33,7 @@ sub turns_per_second {
 	my @script = $self->_script($how);
 	my @define = map { ('-D', "$_=$self->{define}{$_}") } sort keys %{$self->{define}};
 
-	open my $out, '-|', $pg->bindir . '/pgbench', '-n', '-M', 'extended', '-f', $script[0],
+	open my $out, '-|', $pg->bindir . '/pgbench', '-n', '-M', 'prepared', '-f', $script[0],
 	    '-c', $clients, '-j', $clients < 4 ? $clients : 4, '-T', $seconds, @define, $pg->url('parley_worker')
 	    or die "pgbench: $!";
 	my $said = do { local $/; <$out> };
@@ -49,7 +49,7 @@ sub _listen {
 	my ($name, %sql, %param);
 
 	while (<$fh>) {
-		if (/LOG:  execute <unnamed>: (.*parley\.turn_(begin|end)\(.*)/) {
+		if (/LOG:  execute \S+: (.*parley\.turn_(begin|end)\(.*)/) {
 			($name, $sql{$2}) = ($2, $1);
 		} elsif ($name && /DETAIL:  parameters: (.*)/) {
 			my $list = $1;
