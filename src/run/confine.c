@@ -134,7 +134,7 @@ sockets_close(scmp_filter_ctx filter)
 		for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
 			is_wanted = is_wanted || wanted[i] == family;
 		if (!is_wanted && seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family)) < 0)
+		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family, 0)) < 0)
 			return false;
 	}
 	return true;
