@@ -59,6 +59,7 @@ member_bytes(struct arena *a, json_object *o, const char *name, size_t *n)
 	unsigned char	*p;
 	ssize_t		 got;
 
+	*n = 0;
 	if (s == NULL || *s == '\0')
 		return NULL;
 	p = arena_alloc(a, BASE64URL_BYTES(strlen(s)));
