@@ -265,6 +265,8 @@ conf_key_load(struct conf_load *l, const struct conf_key *k, void *base, const c
 {
 	const char		*name = conf_env_name(l->arena, k, model);
 	const char		*value = conf_env_get(name, conf_is_secret(k));
+	/* Asked for in any case: a secret must not stay in the environment because another one counts. */
+	const char		*known = k->env != NULL ? conf_env_get(k->env, conf_is_secret(k)) : NULL;
 	const struct conf_entry	*e = conf_entry_of(l, k, model);
 	bool			 said = conf_is_text(k) &&
 	    *(const char **)(void *)((char *)base + k->at) != NULL;
@@ -277,8 +279,8 @@ conf_key_load(struct conf_load *l, const struct conf_key *k, void *base, const c
 		    arena_printf(l->arena, "%s:%d: %s.%s", l->path, e->line, e->section, k->name));
 	else if (said || (*model != '\0' && !k->mcp))
 		return;
-	else if (k->env != NULL && (value = conf_env_get(k->env, conf_is_secret(k))) != NULL)
-		key_set(l, k, base, value, k->env);
+	else if (known != NULL)
+		key_set(l, k, base, known, k->env);
 	else if (k->def != NULL)
 		key_set(l, k, base, k->def, "default");
 }

@@ -311,6 +311,28 @@ env_secrets(void)
 	return again != NULL && strcmp(again->auth_secret, c->auth_secret) == 0 && strcmp(again->models[0].key, "sk-1") == 0;
 }
 
+/* The well-known names of a secret that has one of Parley's own, or comes from the file. */
+static bool
+env_secrets_idle(void)
+{
+	static const char *const	 idle[] = { "DATABASE_URL", "BETTER_AUTH_SECRET", "OPENAI_API_KEY", "OPENROUTER_API_KEY" };
+	const struct conf	*c;
+
+	for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
+		setenv(idle[i], "idle-0123456789abcdef0123456789abcdef", 1);
+	setenv("PARLEY_DATABASE_URL", "postgresql://w:secret@/own", 1);
+	setenv("PARLEY_DATABASE_OPS_URL", "postgresql://o:secret@/own", 1);
+	setenv("PARLEY_METRICS_TOKEN", "token", 1);
+	c = load("[auth]\nsecret_file = secret\n[model]\nkey_file = secret\n");
+	if (c == NULL || strcmp(c->database_url, "postgresql://w:secret@/own") != 0 || strcmp(c->auth_secret, SECRET) != 0 ||
+	    strcmp(c->models[0].key, SECRET) != 0 || strcmp(c->metrics_token, "token") != 0)
+		return false;
+	for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
+		if (getenv(idle[i]) != NULL)
+			return false;
+	return getenv("PARLEY_DATABASE_URL") == NULL && getenv("PARLEY_DATABASE_OPS_URL") == NULL && getenv("PARLEY_METRICS_TOKEN") == NULL;
+}
+
 static bool
 env_well_known(void)
 {
@@ -429,6 +451,7 @@ main(void)
 	test_refusals();
 	apart("the environment overrides the file, empty is none", env_overrides);
 	apart("secrets leave the environment, and are still there for the next reading", env_secrets);
+	apart("... whether they count or not", env_secrets_idle);
 	apart("well-known names where nobody else says anything", env_well_known);
 	apart("a key for OpenRouter", env_openrouter);
 	apart("servers of tools by the environment alone", env_servers);
