@@ -15,6 +15,7 @@
 #include "base/conf.h"
 #include "base/standard.h"
 #include "chat/migrate.h"
+#include "run/confine.h"
 
 /* A token for trying things out should not outlive the week it was made in; a day serves most. */
 #define TTL_DEFAULT	86400
@@ -309,6 +310,7 @@ main(int argc, char **argv)
 
 	if (standard_fill() < 0)
 		return 1;
+	confine_memory();
 	while ((c = getopt_long(argc, argv, "+c:h", options, NULL)) != -1) {
 		switch (c) {
 		case 'c':

@@ -14,6 +14,7 @@
 
 #include "api/worker.h"
 #include "base/standard.h"
+#include "run/confine.h"
 #include "run/listener.h"
 #include "run/pool.h"
 
@@ -54,6 +55,8 @@ main(int argc, char **argv)
 	if (o.listen != NULL) {
 		if (readlink("/proc/self/exe", o.program, sizeof o.program - 1) == -1)
 			return fprintf(stderr, "parley.fcgi: /proc/self/exe: %s\n", strerror(errno)), 1;
+		/* It hands the environment on as it got it, with the secrets in it. */
+		confine_memory();
 		return pool_run(o.listen, o.workers, work, &o);
 	}
 	if (!listener_is(STDIN_FILENO)) {

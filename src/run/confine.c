@@ -40,6 +40,7 @@
     LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM)
 
 static bool	 memory_close(void);
+static bool	 dumps_close(void);
 static bool	 files_close(const char *writable);
 static bool	 path_allow(int rules, const char *path, uint64_t access);
 static bool	 calls_close(void);
@@ -62,7 +63,20 @@ memory_close(void)
 {
 	const struct rlimit	 none = { 0, 0 };
 
-	return setrlimit(RLIMIT_CORE, &none) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+	return setrlimit(RLIMIT_CORE, &none) == 0 && dumps_close();
+}
+
+static bool
+dumps_close(void)
+{
+	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+}
+
+void
+confine_memory(void)
+{
+	if (!SANITIZED)
+		(void)dumps_close();
 }
 
 /* -- files: landlock(7) -- */

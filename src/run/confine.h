@@ -21,4 +21,7 @@
  */
 void	 confine(const char *writable, char held[CONFINE_WORDS]);
 
+/* For the other processes that hold keys: the part of it about memory.  It ends with execve(), so a child is as it was. */
+void	 confine_memory(void);
+
 #endif
