@@ -20,14 +20,15 @@ my $requests = $ENV{PARLEY_REQUESTS} // 2000;
 srand $seed;
 diag "PARLEY_SEED=$seed PARLEY_REQUESTS=$requests";
 
-
 my $json = JSON::XS->new->utf8->canonical->allow_nonref;
 my ($YES, $NO) = (JSON::XS::true, JSON::XS::false);
 my $UUID = qr/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/;
 my @users = map { sprintf 'user%d%06x', $_, rand 0xffffff } 1 .. 6;
 my %mark = map { $_ => sprintf('mark%s%06x', join('', map { chr 97 + rand 26 } 1 .. 5), rand 0xffffff) } @users;
 
-my $t = Parley::Test->new(workers => 3, conf => { 'turn.lease' => '3s' });
+# With limits that nobody comes near, so that there are accounts.
+my $t = Parley::Test->new(workers => 3, conf => { 'turn.lease' => '3s', 'limits.user_turns_per_minute' => 1000,
+    'limits.user_tokens_per_day' => 100_000_000 });
 my $pg = $t->pg;
 
 # What anybody has seen: of each kind a list; and whose each id is.
@@ -105,6 +106,7 @@ my @kinds = (
 	sub { (POST => '/api/conversations/' . any('conversation') . '/turns/' . (1 + int rand 3) . '/retry', undef,
 	    headers => { 'Idempotency-Key' => 'key-' . int rand 4 }) },
 	sub { rand() < .2 ? (DELETE => '/api/conversations/' . any('conversation'), undef) : (GET => '/api/health', undef) },
+	sub { (GET => '/api/metrics', undef) },
 	sub { tool_call('list_tasks', rand() < .5 ? (user_id => one(@users)) : ()) },
 	sub { tool_call('complete_task', task_id => 1 + int rand 9, rand() < .3 ? (user_id => one(@users)) : ()) },
 	sub { tool_call('update_task', task_id => 1 + int rand 9, title => "mended by $mark{$_[0]}") },
@@ -112,6 +114,8 @@ my @kinds = (
 	sub { kit('threads.list', limit => 5, order => one(qw(asc desc)), after => one(undef, any('conversation'))) },
 	sub { kit('items.list', thread_id => any('conversation'), limit => 5, order => 'desc', after => one(undef, any('id'))) },
 	sub { kit('items.feedback', thread_id => any('conversation'), item_ids => [any('id')], kind => 'positive') },
+	sub { kit('threads.create', input => { %say, content => [{ type => 'input_text', text => "kit of $mark{$_[0]}" }] }) },
+	sub { rand() < .1 ? kit('threads.delete', thread_id => any('conversation')) : kit('threads.get_by_id', thread_id => any('id')) },
 	sub { kit('threads.update', thread_id => any('conversation'), title => "kit $mark{$_[0]}") },
 	sub { kit('threads.add_user_message', thread_id => any('conversation'), input => { %say, content => [{ type => 'input_text', text => "hello $mark{$_[0]}" }] }) },
 	sub { kit('threads.retry_after_item', thread_id => any('conversation'), item_id => any('id')) },
@@ -211,5 +215,49 @@ SQL
 cmp_ok $called, '>', 60, "$called calls of functions with a thief's name and a victim's ids";
 is_deeply \@told, [], '... told him nothing';
 is victims_rows(), $before, "... and changed nothing of the victim's";
+
+# -- the roles that look across users, by hand: whatever they may read, and whatever they may call, carries nobody's words
+
+# Nobody's mark is in it; who a row belongs to they may know.
+sub marks { return grep { index($_[0], $mark{$_}) >= 0 } @users }
+
+cmp_ok scalar @{$pg->rows("SELECT DISTINCT user_id FROM $_")}, '>', 1, "$_ has rows of several users"
+    for qw(parley.usage parley.pace parley.messages parley.tool_calls parley.turns parley.conversations);
+for my $role (qw(parley_pulse parley_ops parley_tool)) {
+	my %columns;
+	push @{$columns{$_->{name}}}, $_->{attname} for @{$pg->rows(<<'SQL', $role)};
+SELECT format('%I.%I', n.nspname, c.relname) AS name, a.attname
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE n.nspname = 'parley' AND c.relkind IN ('r', 'p', 'v', 'm') AND has_column_privilege($1, c.oid, a.attnum, 'SELECT') ORDER BY 1, 2
+SQL
+	my @told;
+	for my $table (sort keys %columns) {
+		my $list = join ', ', map { qq("$_") } @{$columns{$table}};
+		push @told, "$table: $_" for marks($pg->psql("SET ROLE $role; SELECT $list FROM $table", 'postgres'));
+	}
+	is_deeply \@told, [], "$role: in the " . keys(%columns) . " tables that it may read there is no word of anybody";
+	is_deeply [grep { /^(?:content|raw|partial|title|parameters|result|question)$/ } map { @$_ } values %columns], [],
+	    '... and no column that could hold one';
+	like $pg->psql("SET ROLE $role; SELECT x FROM $_ x", 'postgres'), qr/permission denied/, "$role: no whole row of $_"
+	    for qw(parley.messages parley.tool_calls parley.live parley.conversations);
+}
+for my $role (qw(parley_worker parley_pulse parley_ops)) {
+	my @told;
+	my $called = 0;
+	# What is known of one user, for those who name him: his export is for parley_ops, the rest was tried above.
+	for my $f (@{$pg->rows(<<'SQL', $role)}) {
+SELECT p.oid::regprocedure::text AS name, format('parley.%I', p.proname) AS call,
+       array_to_json(ARRAY(SELECT format_type(t, NULL) FROM unnest(p.proargtypes) WITH ORDINALITY a (t, n) ORDER BY n))::text AS types
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname = 'parley' AND p.prokind = 'f' AND p.prorettype <> 'trigger'::regtype AND p.proargnames[1] IS DISTINCT FROM 'p_user'
+   AND has_function_privilege($1, p.oid, 'EXECUTE')
+ ORDER BY 1
+SQL
+		my $arguments = join ', ', map { $value{$_} // 'NULL' } @{$json->decode($f->{types})};
+		push @told, "$f->{name}: $_" for marks($pg->psql("SET ROLE $role; SELECT x::text FROM $f->{call}($arguments) x", 'postgres'));
+		$called++;
+	}
+	is_deeply \@told, [], "$role: $called functions that name no user tell nobody's words";
+}
 
 done_testing;
