@@ -162,7 +162,7 @@ subtest 'check: what holds' => sub {
 	unlike $out, qr/^FAIL/m, 'all is well' or diag $out;
 	like $out, qr/^ok   database: tried: no row/m, 'walls were tried';
 	like $out, qr/^ok   database: its clock agrees/m, 'the clock';
-	like $out, qr/^ok   database: it grants \d+ connections, which is enough for \d+ workers of 5 each/m, 'connections';
+	like $out, qr/^ok   database: it grants \d+ connections, which is enough for \d+ workers of 9 each/m, 'connections';
 	like $check->('database.connections' => 400), qr/^FAIL database: it grants \d+ connections, and one worker may take 401/m, 'too many';
 	like $check->('worker.max_turns' => 30000), qr/^(?:FAIL limits: \d+ open files|ok   limits:)/m, 'open files';
 

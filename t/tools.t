@@ -61,7 +61,7 @@ $$;
 CREATE FUNCTION tools.large(bytes int) RETURNS text LANGUAGE sql AS $$ SELECT repeat('x', bytes) $$;
 SQL
 my $t = Parley::Test->new(pg => $pg, model => $model, workers => 1,
-    conf => { 'tools.refresh' => '200ms', 'agent.max_steps' => 4, 'tools.max_result' => '32 KiB' });
+    conf => { 'database.connections' => 4, 'tools.refresh' => '200ms', 'agent.max_steps' => 4, 'tools.max_result' => '32 KiB' });
 
 # One turn in which the model sends these replies; the answer, and the calls as the client sees them.
 my $scripts = 0;

@@ -15,6 +15,7 @@ struct member {
 #define MEMBER(name, read)	{ (name), sizeof(name) - 1, (read) }
 
 static bool	 event(const char **, struct piece *);
+static bool	 kind(const char **, struct piece *);
 static bool	 choices(const char **, struct piece *);
 static bool	 choice(const char **, struct piece *);
 static bool	 first(const char **, struct piece *);
@@ -51,13 +52,23 @@ static bool
 event(const char **at, struct piece *p)
 {
 	static const struct member	 members[] = {
-		MEMBER("id", nothing), MEMBER("object", nothing), MEMBER("created", nothing), MEMBER("model", model),
+		MEMBER("id", nothing), MEMBER("object", kind), MEMBER("created", nothing), MEMBER("model", model),
 		MEMBER("choices", choices), MEMBER("usage", usage), MEMBER("system_fingerprint", nothing),
 		MEMBER("service_tier", nothing), MEMBER("provider", nothing), MEMBER("obfuscation", nothing),
 		{ NULL, 0, NULL }
 	};
 
 	return object(at, members, p);
+}
+
+/* Some servers say in it that it is no answer at all (fault_find()). */
+static bool
+kind(const char **at, struct piece *p)
+{
+	struct span	 name;
+
+	(void)p;
+	return string(at, &name) && (name.n != 5 || memcmp(name.p, "error", 5) != 0);
 }
 
 /* One, or none in the event that says what it has cost. */
