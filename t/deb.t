@@ -154,6 +154,14 @@ sub pids {
 	    ($root->inside('systemctl', 'show', '-p', 'MainPID', 'parley@1', 'parley@2', 'parley@3'))[1];
 }
 
+# How many they are, once they are as many as that: systemctl(1) waits for the job it was asked for, not for those that follow.
+sub workers {
+	my ($n) = @_;
+	Parley::Process::wait_for { my @now = pids(); @now == $n } 20;
+	my @now = pids();
+	return scalar @now;
+}
+
 sub systemctl {
 	my (@args) = @_;
 	my ($status, $said) = $root->inside('systemctl', @args);
@@ -189,7 +197,7 @@ subtest 'systemd' => sub {
 	isnt +($root->inside('nsenter', '-t', $pid, '-m', 'touch', '/etc/parley/x'))[0], 0, 'the system is read-only';
 
 	systemctl('start', 'parley@3');
-	is scalar(pids()), 3, 'one more worker';
+	is workers(3), 3, 'one more worker';
 
 	# One after another, while turns run and come.
 	my @before = pids();
@@ -224,18 +232,18 @@ subtest 'systemd' => sub {
 
 	$root->put('/etc/parley/parley.conf', "$sample\n[worker]\ndrain_timeout = soon\n");
 	isnt +($root->inside('systemctl', 'start', 'parley-rolling-restart'))[0], 0, 'a mistake in the configuration stops the rolling restart';
-	is scalar(pids()), 2, '... at its first worker';
+	is workers(2), 2, '... at its first worker';
 	is $t->chat('alice', 'hello')->{status}, 200, '... the others serve';
 	$root->put('/etc/parley/parley.conf', $sample);
 	systemctl('start', 'parley.target');
-	is scalar(pids()), 3, '... and it comes back';
+	is workers(3), 3, '... and it comes back';
 
 	# Without a worker, a request starts one.
 	$root->inside('systemctl', 'stop', 'parley@1', 'parley@2', 'parley@3');
 	is $t->chat('alice', 'hello')->{status}, 200, 'a request that finds no worker starts one';
 
 	systemctl('stop', 'parley.target');
-	is scalar(pids()), 0, 'no worker is left';
+	is workers(0), 0, 'no worker is left';
 	ok !-e "$run/parley.sock", '... and no socket';
 	is $t->chat('alice', 'hello')->{status}, 503, '... which is 503';
 	$root->halt;
