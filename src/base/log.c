@@ -189,19 +189,21 @@ void
 log_int(const char *key, int64_t i)
 {
 	char	 text[DECIMAL_SIZE];
+	size_t	 n = decimal_write(text, i);
 
 	if (line_key(key))
-		line_raw(text, decimal_write(text, i));
+		line_raw(text, n);
 }
 
 void
 log_ms(const char *key, int64_t us)
 {
 	char	 text[DECIMAL_SIZE];
+	size_t	 n = decimal_write(text, us / 1000);
 
 	if (!line_key(key))
 		return;
-	line_raw(text, decimal_write(text, us / 1000));
+	line_raw(text, n);
 	line_thousandths(us < 0 ? 0 : us % 1000);
 }
 
