@@ -94,7 +94,11 @@ subtest 'fallbacks' => sub {
 };
 
 subtest 'a pause that a server asks for' => sub {
-	run_cases($t, grep { $_->{hold} } @cases);
+	# One at a time: what one asks for, the next would hear of.
+	for my $c (grep { $_->{hold} } @cases) {
+		$pg->do(q{DELETE FROM parley.facts WHERE key LIKE 'hold:%'});
+		run_cases($t, $c);
+	}
 	my $before = $model->requests;
 	my $other = pool();
 	my $r = $other->chat('bob', 'hello');
