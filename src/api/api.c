@@ -16,7 +16,8 @@ static struct request	*requests;
 static bool		 ended;
 
 /* The same by user: one that asks thousands of times at once leaves room for others.  Each struct belongs to its request. */
-static struct request	*by_user[256];
+#define BY_USER	256
+static struct request	*by_user[BY_USER];
 
 /* Requests to one turn: who waits for it, and who stops, repeats or follows it. */
 #define PER_TURN	2
@@ -127,7 +128,7 @@ request_join_user(struct request *r)
 
 	for (const char *p = r->job.user; *p != '\0'; p++)
 		hash = (hash ^ (unsigned char)*p) * 16777619u;
-	list = &by_user[(hash ^ hash >> 16) % (sizeof by_user / sizeof *by_user)];
+	list = &by_user[(hash ^ hash >> 16) % BY_USER];
 	for (const struct request *other = *list; other != NULL; other = other->peer)
 		n += strcmp(other->job.user, r->job.user) == 0;
 	if (max > 0 && n >= max)
