@@ -17,6 +17,7 @@
 static char	 role[ROLE_MAX];
 
 static bool	 role_find(PGconn *);
+static int	 done(PGresult *);
 static PGresult	*try(PGconn *, const char *, const char *const *, int);
 static bool	 passes(const PGresult *);
 static bool	 seconds_read(const char *, int64_t *);
@@ -75,26 +76,24 @@ ops_complain(const PGresult *res)
 int
 ops_begin(PGconn *pg, const char *mode)
 {
-	char		 sql[sizeof role + 128];
-	PGresult	*res;
-	int		 rc = 0;
+	char	 sql[sizeof role + 128];
 
 	/* A single role has the timeout of the workers, which is not for this. */
 	snprintf(sql, sizeof sql, "BEGIN %s; SET LOCAL ROLE %s; SET LOCAL statement_timeout = 0", mode, role);
-	res = PQexec(pg, sql);
-	if (PQresultStatus(res) != PGRES_COMMAND_OK) {
-		ops_complain(res);
-		rc = -1;
-	}
-	PQclear(res);
-	return rc;
+	return done(PQexec(pg, sql));
 }
 
 int
 ops_commit(PGconn *pg)
 {
-	PGresult	*res = PQexec(pg, "COMMIT");
-	int		 rc = 0;
+	return done(PQexec(pg, "COMMIT"));
+}
+
+/* Of a command, which has no rows; takes the result. */
+static int
+done(PGresult *res)
+{
+	int	 rc = 0;
 
 	if (PQresultStatus(res) != PGRES_COMMAND_OK) {
 		ops_complain(res);

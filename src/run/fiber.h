@@ -2,8 +2,8 @@
  * fiber -- straight-line code that waits without holding up the others.
  *
  * A stackful coroutine on a stack of its own (worker.stack_size, a guard page
- * below), switched by ucontext; ASan is told of each switch.  Stacks are kept
- * for reuse.  All fibers of a process run on its one thread, one at a time, and
+ * below), entered by ucontext and then switched by _setjmp() and _longjmp(); ASan is told
+ * of each switch.  Stacks are kept for reuse.  All fibers of a process run on its one thread, one at a time, and
  * change over only where a call is declared to yield: there are no data races
  * between two such calls, and no locks.
  *

@@ -5,7 +5,8 @@
  * another for each that dies: after 100 ms, twice as long each time up to 10 s, and from
  * the beginning after one that lived 10 s.  SIGTERM and SIGINT are passed on as SIGTERM,
  * and all ends when the last worker has; SIGHUP is passed on.  It reads no
- * configuration, holds no secret and serves nobody: nothing in it can go wrong while it waits.
+ * configuration and serves nobody: nothing in it can go wrong while it waits.  Secrets it has only as its environment
+ * has them, for the workers, who wipe their own copies when they have read them.
  *
  * SIGUSR2 is a rolling restart: one after another, each worker is given a successor, and SIGTERM once that
  * has lived for a second.  A successor that ends earlier ends the rolling restart as well, with no worker
