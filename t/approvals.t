@@ -1,4 +1,4 @@
-# Questions to the user: contract section 2, Approvals. Asked, answered once, by that user alone; the effect happens once.
+# Questions to the user: asked, answered once, by that user alone; the effect happens once.
 use strict;
 use warnings;
 use utf8;

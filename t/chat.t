@@ -1,4 +1,4 @@
-# POST /api/chat, not streamed: contract section 2.
+# POST /api/chat, not streamed.
 use strict;
 use warnings;
 use utf8;

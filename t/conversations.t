@@ -1,4 +1,4 @@
-# Conversations and turns as clients read them: contract section 4.
+# Conversations and turns as clients read them.
 use strict;
 use warnings;
 use utf8;

@@ -1,4 +1,4 @@
-# Pages of other origins: contract section 1.
+# Pages of other origins.
 use strict;
 use warnings;
 use FindBin;

@@ -1,4 +1,4 @@
-# Errors: contract sections 1 and 6.
+# Errors: each has its status, its code and its shape.
 use strict;
 use warnings;
 use utf8;

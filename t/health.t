@@ -1,4 +1,4 @@
-# Health, and what happens while PostgreSQL is away: contract sections 5 and 6.
+# Health, and what happens while PostgreSQL is away.
 use strict;
 use warnings;
 use FindBin;

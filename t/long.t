@@ -1,4 +1,4 @@
-# Turns that take long, workers that are full, workers that end: contract section 2, "Long turns".
+# Turns that take long, workers that are full, workers that end.
 use strict;
 use warnings;
 use FindBin;

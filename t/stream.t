@@ -1,4 +1,4 @@
-# The event stream: contract section 3.
+# The event stream.
 use strict;
 use warnings;
 use utf8;

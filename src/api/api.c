@@ -98,7 +98,7 @@ preflight(struct request *r)
 	return 0;
 }
 
-/* The order of checks is the contract's, section 1. */
+/* The order of checks is that of openapi.yaml. */
 static int
 request_walk(struct request *r)
 {

@@ -1,5 +1,5 @@
 /*
- * attach -- an event stream of a turn that somebody else runs: contract section 3.
+ * attach -- an event stream of a turn that somebody else runs.
  *
  * Each look at the turn (follow.h) is compared with the place of the stream, and what is new is told: the position
  * in the queue, texts, calls, results, the text of the present step.  Text that does not begin with what was told,

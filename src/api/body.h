@@ -1,5 +1,5 @@
 /*
- * body -- how turns and messages look to a client: contract sections 2 and 4.  Nothing yields.
+ * body -- how turns and messages look to a client: Turn and Message of openapi.yaml.  Nothing yields.
  */
 #ifndef PARLEY_API_BODY_H
 #define PARLEY_API_BODY_H
@@ -35,7 +35,7 @@ const struct call *body_question(const struct body *, int nth);
 
 void	 body_put_now(struct buf *);				/* the time, as a string */
 
-/* The contract's status for a turn's state. */
+/* What a client is told as the status of a turn in that state. */
 const char *body_status(const char *state);
 
 #endif

@@ -1,4 +1,4 @@
-/* POST /api/chat and POST /api/{user_id}/chat: contract section 2. */
+/* POST /api/chat and POST /api/{user_id}/chat. */
 #include "api/decisions.h"
 #include "api/handlers.h"
 #include "api/key.h"
@@ -98,7 +98,7 @@ read_conversation_id(struct request *r, struct store_begin *ask)
 		ask->conversation_id = id;
 		return 0;
 	}
-	/* The forgiving variant takes what is no id for an unknown one (contract, section 6). */
+	/* The forgiving variant takes what is no id for an unknown one (api.unknown_conversation). */
 	return ask->create_unknown ? 0 :
 	    job_fail_field(&r->job, "conversation_id", "conversation_id must be a UUID or null.");
 }

@@ -1,4 +1,4 @@
-/* /api/conversations and /api/conversations/{id}: contract section 4. */
+/* /api/conversations and /api/conversations/{id}. */
 #include <string.h>
 
 #include "api/handlers.h"

@@ -1,7 +1,7 @@
 /*
  * decisions -- `approvals` in the body of POST /api/chat: the user's yes or no to calls that wait for it.
  *
- * Contract section 2, Approvals.  Nothing yields.
+ * The member approvals of a ChatRequest (openapi.yaml).  Nothing yields.
  */
 #ifndef PARLEY_API_DECISIONS_H
 #define PARLEY_API_DECISIONS_H

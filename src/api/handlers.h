@@ -1,7 +1,7 @@
 /*
  * handlers -- what the routes lead to; one file for each resource.
  *
- * Each reads like its paragraph in the contract, yields, and returns 0 once it has answered or -1 with the job failed.
+ * Each reads like its operation in openapi.yaml, yields, and returns 0 once it has answered or -1 with the job failed.
  */
 #ifndef PARLEY_API_HANDLERS_H
 #define PARLEY_API_HANDLERS_H

@@ -1,4 +1,4 @@
-/* GET /api/health: contract section 5. */
+/* GET /api/health. */
 #include "api/handlers.h"
 #include "api/request.h"
 #include "base/buf.h"

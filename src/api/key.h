@@ -1,5 +1,5 @@
 /*
- * key -- the Idempotency-Key of a request: contract section 2.
+ * key -- the Idempotency-Key of a request.
  *
  * The key stands for what was asked, not for how it is to be answered: with it goes a hash (SHA-256) of the kind of
  * request and of its body without `stream`.  The hash is of a canonical text (members in the order of their names,

@@ -1,5 +1,5 @@
 /*
- * GET /api/metrics: how it goes, for Prometheus (text exposition format 0.0.4); contract section 5.
+ * GET /api/metrics: how it goes, for Prometheus (text exposition format 0.0.4).
  *
  * Everything is counted from rows, so any worker tells the same, and none has anything to lose.
  */

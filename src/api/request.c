@@ -17,7 +17,7 @@
 #include "io/fcgi.h"
 #include "io/json.h"
 
-/* The caller's own id is taken over only when it is safe to print anywhere (contract, section 1). */
+/* The caller's own id is taken over only when it is safe to print anywhere. */
 static bool
 request_id_sane(const char *id)
 {

@@ -69,7 +69,7 @@ void	 request_reply_text(struct request *, int status, const char *type, const c
 /* yields.  Answers with the job's failure; a client that has gone is no matter. */
 void	 request_fail(struct request *);
 
-/* The body of contract section 6 for the job's failure. */
+/* The Error of openapi.yaml for the job's failure. */
 void	 request_error_json(const struct request *, struct buf *);
 /* The headers that every answer has; the caller adds the empty line. */
 void	 request_head(struct request *, int status, const char *content_type, struct buf *);

@@ -12,7 +12,7 @@
 #include "model/message.h"
 #include "run/deadline.h"
 
-/* Under the contract's 15 s also when the loop is late. */
+/* Under the promised 15 s also when the loop is late. */
 #define KEEPALIVE_MAX_MS	14000
 /* A client that has gone is to be noticed within two seconds. */
 #define LOOK_MS			800

@@ -1,5 +1,5 @@
 /*
- * stream -- the event stream of a turn, as it is written: contract section 3.
+ * stream -- the event stream of a turn, as it is written (openapi.yaml, POST /api/chat).
  *
  * It can tell of a turn that runs here (tell.c) and of one that somebody else runs (attach.c), and go over from the one to the
  * other: where it stands is its place (place.h), and each event carries it as its id.
@@ -39,7 +39,7 @@ struct stream_voice {
 
 struct stream {
 	struct request	*req;
-	const struct stream_voice *voice;	/* NULL: as in the contract */
+	const struct stream_voice *voice;	/* NULL: as openapi.yaml has it */
 	void		*voice_arg;
 	int64_t		 look_at;	/* NEVER: the voice does not want to look any more */
 	struct buf	 out;

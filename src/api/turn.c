@@ -1,4 +1,4 @@
-/* /api/conversations/{id}/turns/{n} and what is below it: contract sections 3 and 4. */
+/* /api/conversations/{id}/turns/{n} and what is below it. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -27,7 +27,7 @@ int64_t	 wait_until(const struct request *);
 void	 wait_join(struct waiter *, struct job *, int64_t until, void (*attend)(void *), void *arg);
 void	 wait_leave(struct waiter *);	/* harmless when not joined */
 
-/* yields.  202: the turn is in this state and goes on (contract, "Long turns"); dropped when all is said already. */
+/* yields.  202: the turn is in this state and goes on (client.max_wait); dropped when all is said already. */
 void	 wait_accepted(struct request *, const char *conversation_id, int turn, const char *state);
 
 #endif

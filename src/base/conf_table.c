@@ -116,7 +116,7 @@ const struct conf_key	 conf_table[] = {
 	{ "client", "max_wait", CONF_MS, AT(client_max_wait), "110 s", 10, DAY },
 	{ "client", "write_timeout", CONF_MS, AT(client_write_timeout), "30 s", 10, HOUR },
 	{ "client", "read_timeout", CONF_MS, AT(client_read_timeout), "30 s", 10, HOUR },
-	/* Contract section 3: at least every 15 s. */
+	/* Clients are promised a sign every 15 s at least. */
 	{ "client", "keepalive", CONF_MS, AT(client_keepalive), "15 s", 10, 15 * SECOND },
 
 	{ "limits", "body", CONF_SIZE, AT(limits_body), "64 KiB", KIB, 16 * MIB },

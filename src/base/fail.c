@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* Contract section 6, in its order. */
+/* What each says; openapi.yaml tells clients when. */
 static const struct fail_kind	 kinds[FAIL_COUNT] = {
 	[FAIL_NONE] = { "", 200, 0, "" },
 	[FAIL_INVALID_JSON] = { "invalid_json", 400, 0,

@@ -1,5 +1,5 @@
 /*
- * fail -- every way a request can fail, once: contract section 6.
+ * fail -- every way a request can fail, once.
  *
  * The table binds an error_code to its HTTP status, to a sentence for the
  * person who reads it, and to the seconds of Retry-After (0: none).  Codes are
@@ -45,7 +45,7 @@ enum fail {
 };
 
 struct fail_kind {
-	const char	*code;		/* error_code of the contract */
+	const char	*code;		/* error_code of the answer */
 	int		 status;	/* HTTP */
 	int		 retry_after;	/* seconds, 0 for none */
 	const char	*sentence;	/* said when the caller has no better one */

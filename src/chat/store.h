@@ -182,7 +182,7 @@ int	 store_end(struct job *, const struct turn_key *, struct store_end *);
 /* Stores a provider's "not before" for all workers. */
 int	 store_hold(struct job *, int model, int64_t ms);
 
-/* -- reading: the result is JSON text of the contract's shapes, made by the database or here, appended to out -- */
+/* -- reading: the result is JSON text in the shapes of openapi.yaml, made by the database or here, appended to out -- */
 
 int	 store_conversations(struct job *, int limit, const char *cursor, const char *q, struct buf *out);
 /* all_runs: also what earlier runs of retried turns said. */

@@ -1,7 +1,7 @@
 /*
  * turn -- one message and all that answers it.
  *
- * The walk of contract section 2: store the question and read the history (one
+ * The walk: store the question and read the history (one
  * commit), ask the model, run the tools it wants, ask again (each step a commit
  * before the next begins), store the reply and end the turn (one commit).
  *
@@ -49,7 +49,7 @@ struct turn {
 	struct turn_key		 key;		/* conversation and turn are known also when it is not mine */
 	bool			 mine;		/* this worker runs it */
 	bool			 closed;	/* turn_take() has ended it in place of running it: asked to stop, given up for good, … */
-	const char		*state;		/* while mine, and after: as in the contract, section 4 */
+	const char		*state;		/* while mine, and after: TurnState of openapi.yaml */
 	struct prompt		 prompt;	/* its messages are the history and this turn's own */
 	int			 room;		/* messages allocated */
 	int			 first;		/* the place of this turn's first message, the user's */

@@ -3,7 +3,7 @@
  *
  * Servers say it in many ways: by status, by an error object in several shapes,
  * by an error event inside a stream whose status was 200, or by silence.  All end here as the
- * contract's error code, a remedy and what may be logged: the status and the
+ * error code of the answer, a remedy and what may be logged: the status and the
  * error's type and code, cut down to harmless words.  A server's message is read to
  * tell kinds apart and goes nowhere.  Nothing yields.
  */

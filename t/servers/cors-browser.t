@@ -1,4 +1,4 @@
-# A page of another origin asks Parley, in a real browser: contract section 1.
+# A page of another origin asks Parley, in a real browser.
 use strict;
 use warnings;
 use FindBin;

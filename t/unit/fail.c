@@ -14,7 +14,7 @@ main(void)
 		    k->sentence != NULL && k->sentence[strlen(k->sentence) - 1] == '.';
 		back &= k->code != NULL && fail_by_code(k->code) == (enum fail)f;
 		reasons &= strlen(http_reason(k->status)) > 3;
-		/* Contract section 6: these carry Retry-After. */
+		/* These carry Retry-After. */
 		if (k->status == 429 || k->status == 503 || f == FAIL_CONVERSATION_BUSY)
 			whole &= k->retry_after > 0;
 		else
@@ -29,6 +29,6 @@ main(void)
 	is_text(http_reason(404), "Not Found", "404 by name");
 	is_text(http_reason(504), "Gateway Timeout", "504 by name");
 	is_text(fail_kind(FAIL_CONVERSATION_NOT_FOUND)->sentence,
-	    "There is no conversation with this id.", "the contract's own sentence");
+	    "There is no conversation with this id.", "its sentence");
 	return done_testing();
 }

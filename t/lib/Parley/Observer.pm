@@ -186,7 +186,7 @@ sub _acknowledged {
 	}
 }
 
-# Contract section 3: what a stream's client does with each event.
+# What a stream's client does with each event.
 sub _event {
 	my ($self, $m, $e) = @_;
 	my $name = $e->{event} // 'message';

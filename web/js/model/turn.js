@@ -116,7 +116,7 @@ export class Turn extends Emitter {
 			this.approvals.push(data);
 	}
 
-	// The whole body of contract section 2; its rows are what is kept.
+	// The whole answer of POST /api/chat; its rows are what is kept.
 	onDone(body) {
 		this.n = body.turn ?? this.n;
 		this.state = STATE[body.status] ?? body.status;
