@@ -26,6 +26,7 @@ static bool	 model(const char **, struct piece *);
 static bool	 usage(const char **, struct piece *);
 static bool	 input(const char **, struct piece *);
 static bool	 output(const char **, struct piece *);
+static bool	 kind(const char **, struct piece *);
 static bool	 nothing(const char **, struct piece *);
 static bool	 object(const char **, const struct member *, struct piece *);
 static const struct member *find(const struct member *, struct span);
@@ -156,6 +157,16 @@ static bool
 output(const char **at, struct piece *p)
 {
 	return count(at, &p->output_tokens);
+}
+
+/* Whatever it calls itself, but a failure (fault.c). */
+static bool
+kind(const char **at, struct piece *p)
+{
+	struct span	 s;
+
+	(void)p;
+	return string(at, &s) && (s.n != 5 || memcmp(s.p, "error", 5) != 0);
 }
 
 static bool

@@ -171,6 +171,9 @@ check_trouble(void)
 	check("no object", D("42"), "<no_object>");
 	check("an error object", D("{\"error\":{\"message\":\"m\",\"code\":502}}") DONE, "<error_event>");
 	check("an error text", TEXT("a") D("{\"error\":\"text\"}") DONE, "a<error_event>");
+	check("an error by its kind, which looks like a piece",
+	    TEXT("a") D("{\"object\":\"error\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b\"}}]}") DONE, "a<error_event>");
+	check("... and with escapes", D("{\"object\":\"\\u0065rror\",\"choices\":[]}") DONE, "<error_event>");
 	check("an error in an array", D("[{\"error\":{\"message\":\"m\",\"code\":400}}]"), "<error_event>");
 	check("an error of the choice", D("{\"choices\":[{\"error\":{\"code\":500},\"finish_reason\":\"error\"}]}"), "<error_event>");
 	check("an error event without an error member", "event: error\n" D("{\"message\":\"m\"}"), "<error_event>");
