@@ -15,7 +15,6 @@ struct member {
 #define MEMBER(name, read)	{ (name), sizeof(name) - 1, (read) }
 
 static bool	 event(const char **, struct piece *);
-static bool	 kind(const char **, struct piece *);
 static bool	 choices(const char **, struct piece *);
 static bool	 choice(const char **, struct piece *);
 static bool	 first(const char **, struct piece *);
@@ -60,16 +59,6 @@ event(const char **at, struct piece *p)
 	};
 
 	return object(at, members, p);
-}
-
-/* Some servers say in it that it is no answer at all (fault_find()). */
-static bool
-kind(const char **at, struct piece *p)
-{
-	struct span	 name;
-
-	(void)p;
-	return string(at, &name) && (name.n != 5 || memcmp(name.p, "error", 5) != 0);
 }
 
 /* One, or none in the event that says what it has cost. */

@@ -59,7 +59,7 @@ test_defaults(void)
 		exit(1);
 	}
 	ok(c->worker_max_turns == 4096 && c->worker_drain_timeout == 25000 && c->worker_stack_size == 65536, "worker");
-	ok(c->database_url == NULL && c->database_connections == 4 && c->database_wait == 5000, "database");
+	ok(c->database_url == NULL && c->database_connections == 8 && c->database_wait == 5000, "database");
 	ok(c->auth_secret == NULL && c->auth_leeway == 30 && c->auth_jwks_stale == 86400000, "auth");
 	is_text(c->auth_user_claim, "sub", "the user's claim");
 	ok(c->nmodels == 1 && c->models[0].key == NULL && c->models[0].temperature == NULL &&
