@@ -265,17 +265,17 @@ static void
 check_connections(PGconn *pg, const struct conf *conf)
 {
 	/* One more for the pulse. */
-	long	 each = (long)conf->database_connections + 1, free;
+	long	 each = (long)conf->database_connections + 1, granted;
 	char	 value[256];
 
 	if (ask(pg, "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int", value) == NULL)
 		return;
-	free = strtol(value, NULL, 10);
-	if (free < each)
+	granted = strtol(value, NULL, 10);
+	if (granted < each)
 		check_bad("database: it grants %ld connections, and one worker may take %ld: raise max_connections or lower"
-		    " database.connections", free, each);
+		    " database.connections", granted, each);
 	else
-		check_good("database: it grants %ld connections, which is enough for %ld workers of %ld each", free, free / each, each);
+		check_good("database: it grants %ld connections, which is enough for %ld workers of %ld each", granted, granted / each, each);
 }
 
 static int64_t
