@@ -440,7 +440,7 @@ subtest 'nobody answers' => sub {
 	my $r = $soon->chat('sam', play('delete'));
 	my ($id, $q) = ($r->{json}{conversation_id}, question($r)->{id});
 	my $asked = () = $model->requests;
-	ok +(wait_for { state_of($pg, $id, 1) eq 'cancelled' } 6), 'the turn ends';
+	ok +(wait_for { state_of($pg, $id, 1) eq 'cancelled' } 20), 'the turn ends';
 	my $m = $t->get("/api/conversations/$id", user => 'sam')->{json}{messages};
 	is $m->[-1]{error_code}, 'approval_expired', '... as expired';
 	is scalar(() = $model->requests), $asked, '... without a model call';

@@ -74,7 +74,7 @@ for my $case (['plain', $t], ['stream', $t], ['plain', $other], ['stream', $othe
 		is_deeply $page->{messages}, $b->{messages}, 'it is stored like that';
 		is $page->{messages}[-1]{turn_state}, 'cancelled', '... cancelled';
 		is $page->{conversation}{state}, 'idle', 'the conversation is idle';
-		ok +(wait_for { (grep { $_->{closed_early} } $model->requests) == 1 } 3), q(the model's request is closed);
+		ok +(wait_for { (grep { $_->{closed_early} } $model->requests) == 1 } 20), q(the model's request is closed);
 		is $pg->one('SELECT count(*) FROM tasks.tasks WHERE user_id = ?', $user), 1, 'what was done stays';
 
 		$model->clear;
@@ -102,7 +102,7 @@ for my $case (['plain', $t], ['stream', $other]) {
 		    '... and their results say so') for @{$b->{tool_calls}}[1, 2];
 		is_deeply $pg->rows('SELECT title FROM tasks.tasks WHERE user_id = ?', $user), [{ title => 'Kept' }],
 		    'what was not finished is undone';
-		ok +(wait_for { !$pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) } 3),
+		ok +(wait_for { !$pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) } 20),
 		    'the database works no more for it';
 		is state_of($pg, $id, 1), 'cancelled', 'the turn';
 	};

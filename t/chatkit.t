@@ -503,7 +503,7 @@ subtest 'a client that goes away' => sub {
 	my $c = $w->begin('threads.add_user_message', { thread_id => $id, input => input('Hello') });
 	$c->event for 1 .. 3;
 	$c->close;
-	wait_for { state_of($pg, $id, 2) eq 'cancelled' } 3;
+	wait_for { state_of($pg, $id, 2) eq 'cancelled' } 20;
 	is state_of($pg, $id, 2), 'cancelled', 'a message that waits is taken back';
 	is state_of($pg, $id, 1), 'running', '... the one before it goes on';
 	cancel($t, 'waits', $id, 1);

@@ -247,7 +247,7 @@ subtest 'a user who goes on' => sub {
 		require POSIX;
 		POSIX::_exit(0);
 	}
-	Parley::Process::wait_for { rows('eager')->{'tasks.tasks'} } 5;
+	Parley::Process::wait_for { rows('eager')->{'tasks.tasks'} } 20;
 	my ($status, $out, $err) = $ctl->run('user', 'erase', '--yes', 'eager');
 	like "$status $out$err", qr/^(?:0 .*nothing of|1 .*again: take away)/s, 'is told of, or was through';
 	waitpid $pid, 0;

@@ -248,7 +248,7 @@ subtest 'conversations' => sub {
 	    '... to the last header';
 
 	my $c = $t->begin_chat('dave', 'script:wait', conversation_id => $id);
-	Parley::Process::wait_for { $pg->one(q{SELECT count(*) FROM parley.turns WHERE state = 'running'}) } 5;
+	Parley::Process::wait_for { $pg->one(q{SELECT count(*) FROM parley.turns WHERE state = 'running'}) } 20;
 	for my $body ({ on_busy => 'reject' }, { on_busy => 'reject', stream => JSON::XS::true }) {
 		$r = $t->chat('dave', 'Too soon', conversation_id => $id, %$body);
 		error_is($r, 409, 'conversation_busy', join(' ', 'busy', %$body), conversation_id => $id, turn => 2);

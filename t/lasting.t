@@ -191,7 +191,7 @@ subtest 'takeover' => sub {
 	$busy->do(q{SELECT FROM parley.turns WHERE user_id = 'joe' FOR UPDATE});
 	my $at = time;
 	is $db->take($turn)->{outcome}, 'gone', 'a turn that is being written is left alone';
-	cmp_ok time - $at, '<', 1, '... without waiting';
+	cmp_ok time - $at, '<', 5, '... without waiting';
 	$busy->rollback;
 
 	my $mine = $db->take($turn);

@@ -42,7 +42,7 @@ sub logged {
 	my ($method, $path, $body, %opt) = @_;
 	my $id = 'test-' . ++$ids;
 	my $r = $t->request($method, $path, $body, %opt, headers => { 'X-Request-Id' => $id, %{$opt{headers} // {}} });
-	Parley::Process::wait_for { grep { $_->{event} eq 'request' } of_request($id) } 5;
+	Parley::Process::wait_for { grep { $_->{event} eq 'request' } of_request($id) } 20;
 	my %line;
 	push @{$line{$_->{event}}}, $_ for of_request($id);
 	return ($r, \%line);
@@ -142,7 +142,7 @@ subtest 'SIGHUP opens it again' => sub {
 	$t->get('/api/health', token => undef);
 	ok !-e $file, 'until then the old one is written';
 	$t->pool->reload;
-	ok +(Parley::Process::wait_for { -s $file } 5), 'then the new one';
+	ok +(Parley::Process::wait_for { -s $file } 20), 'then the new one';
 	my $old = -s "$file.1";
 	my ($r, $line) = logged('POST', '/api/chat', { message => 'Hello' });
 	is $r->{status}, 200, 'turns go on';
@@ -162,7 +162,7 @@ subtest 'SIGHUP opens it again' => sub {
 	is -s $file, $size, 'log.level: error leaves out the rest';
 	$t->pool->write_conf('log.level' => 'info');
 	$t->pool->reload;
-	ok +(Parley::Process::wait_for { $t->get('/api/health', token => undef); -s $file > $size } 5), '... until it is read again';
+	ok +(Parley::Process::wait_for { $t->get('/api/health', token => undef); -s $file > $size } 20), '... until it is read again';
 	is scalar($t->pids), 1, 'the same worker';
 };
 

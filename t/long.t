@@ -109,7 +109,7 @@ subtest 'a worker that is full' => sub {
 	my $t = Parley::Test->new(pg => $pg, model => $model, workers => 1, conf => { 'worker.max_turns' => 3 });
 	my $before = $pg->one('SELECT count(*) FROM parley.turns');
 	my @c = map { $t->begin_chat("carl$_", 'script:slow') } 1 .. 3;
-	Parley::Process::wait_for { $pg->one(q{SELECT count(*) FROM parley.turns WHERE state = 'running'}) == 3 } 5;
+	Parley::Process::wait_for { $pg->one(q{SELECT count(*) FROM parley.turns WHERE state = 'running'}) == 3 } 20;
 	for (1 .. 3) {
 		my $r = $t->chat('carl', 'One too many');
 		error_is($r, 503, 'overloaded', 'one too many');
@@ -171,7 +171,7 @@ subtest 'a drain that takes too long' => sub {
 
 	# multiwatch has started others; the turn was given away.
 	$t->ready;
-	ok +(Parley::Process::wait_for { $pg->one('SELECT fence FROM parley.turns WHERE conversation_id = ?', $id) > 2 } 5),
+	ok +(Parley::Process::wait_for { $pg->one('SELECT fence FROM parley.turns WHERE conversation_id = ?', $id) > 2 } 20),
 	    'another takes the turn';
 	cmp_ok time - $since, '<', 6, '... soon';
 	my $turn = $pg->rows('SELECT state, run, attempts FROM parley.turns WHERE conversation_id = ?', $id)->[0];

@@ -305,9 +305,9 @@ is backends(), 4, 'four connections';
 $slow = ask('SELECT pg_sleep(0.5)');
 until_true(\&active);
 is how(query(q{DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '25006'; END $$})), '-1 database_unavailable 25006 0', 'read-only';
-ok +(Parley::Process::wait_for { backends() == 1 } 5), '... and all that rest are given up';
+ok +(Parley::Process::wait_for { backends() == 1 } 20), '... and all that rest are given up';
 is how(ended($slow)), $good, 'one that was at work ends it';
-ok +(Parley::Process::wait_for { backends() == 0 } 5), '... and is given up then';
+ok +(Parley::Process::wait_for { backends() == 0 } 20), '... and is given up then';
 
 # -- who cannot connect --
 

@@ -133,7 +133,7 @@ subtest 'nobody waits for a tool in order to give a turn up' => sub {
 	my $sth = $dbh->prepare('SELECT * FROM parley.tool_run(?::text, ?::uuid, ?::int, ?::int, ?::bigint, 1, 0, 1000)',
 	    { pg_async => DBD::Pg::PG_ASYNC() });
 	$sth->execute(Parley::SQL::key($turn));
-	sleep 0.3;
+	Parley::Process::wait_for { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) };
 	my $since = time;
 	is $db->take($turn)->{outcome}, 'gone', 'while the tool runs there is nothing to take';
 	cmp_ok time - $since, '<', 1, '... which is said at once';
