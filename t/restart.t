@@ -79,7 +79,7 @@ subtest 'workers restart one by one, under load' => sub {
 	for (@streams) {
 		1 while $_->event;
 	}
-	ok wait_for(sub { !$pg->one($live) }, 10), 'all come to an end';
+	ok wait_for(sub { !$pg->one($live) }, 30), 'all come to an end';
 	is $pg->one(q{SELECT count(*) FROM parley.turns t JOIN parley.messages m USING (user_id, conversation_id, turn, run)
 	    WHERE user_id ~ '^(rolled|streamed)' AND m.role = 'assistant' AND m.content = 'I am back.' AND t.state = 'done'}),
 	    $pg->one(q{SELECT count(*) FROM parley.turns WHERE user_id ~ '^(rolled|streamed)'}), '... with their answer';
