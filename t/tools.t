@@ -285,7 +285,9 @@ subtest 'slow tools do not stop other turns' => sub {
 	} 1 .. 8;
 	my $naps = q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'};
 	ok Parley::Process::wait_for(sub { $pg->one($naps) >= 2 }, 10), 'tools hold connections';
-	cmp_ok $pg->one($naps), '<=', 2, '... half of the four';
+	# What each backend waits for is not read at one moment: one that has just slept and its successor may both count, once.
+	my ($least) = sort { $a <=> $b } map { $pg->one($naps) } 1 .. 3;
+	cmp_ok $least, '<=', 2, '... half of the four';
 	my @got = map { $t->chat("other-$_", 'hello') } 1 .. 10;
 	is_deeply [grep { $_->{status} != 200 } @got], [], 'turns without tools go on';
 	cmp_ok $pg->one($naps), '>=', 1, '... while they sleep';
