@@ -130,7 +130,7 @@ fault_event(struct fault *f, json_object *error)
 json_object *
 fault_find(json_object *event)
 {
-	json_object	*error;
+	json_object	*error, *detail = NULL;
 	const char	*type;
 
 	if (json_object_is_type(event, json_type_array))
@@ -149,13 +149,14 @@ fault_find(json_object *event)
 		default:
 			break;
 		}
-	/* {"object":"error","message":…} of older vLLM, {"type":"error"}, {"detail":…} of its framework. */
+	/* {"object":"error","message":…} of older vLLM, {"type":"error"}, {"detail":…} of its framework; null says nothing. */
+	(void)json_object_object_get_ex(event, "detail", &detail);
 	type = json_text_or_null(event, "object");
 	if (type == NULL)
 		type = json_text_or_null(event, "type");
 	if ((type != NULL && strcmp(type, "error") == 0) ||
 	    (!json_object_object_get_ex(event, "choices", NULL) &&
-	    (json_object_object_get_ex(event, "detail", NULL) || json_text_or_null(event, "message") != NULL)))
+	    (detail != NULL || json_text_or_null(event, "message") != NULL)))
 		return event;
 	return NULL;
 }
