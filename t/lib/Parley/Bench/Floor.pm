@@ -23,6 +23,8 @@ sub new {
 	my $r = $t->chat('bench-1', 'bench 1');
 	die "no turn: $r->{status} $r->{body}" unless $r->{status} == 200;
 	$self->{pg}->do('ALTER ROLE parley_worker RESET log_statement');
+	# What is connected would go on writing all that it is told into the log, and be measured doing it.
+	$self->{pg}->do(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'parley_worker'});
 	$self->_listen;
 	return $self;
 }
