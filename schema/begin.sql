@@ -171,12 +171,25 @@ END
 $$;
 COMMENT ON FUNCTION parley.begin_again IS 'The turn that an earlier attempt to store this message has made; NULL: there is none.';
 
+CREATE OR REPLACE FUNCTION parley.turns_many(p_user text, p_max int) RETURNS boolean
+LANGUAGE plpgsql STABLE
+-- Each turn that ended since the last vacuum has left an entry in the index of live ones.  A plain scan marks those it meets, and
+-- none meets them again; one by bitmap goes to the table for every one of them, each time.
+SET enable_bitmapscan = off AS $$
+BEGIN
+	-- One count for each of the two small indexes.
+	RETURN p_max <= (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
+	    + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued');
+END
+$$;
+COMMENT ON FUNCTION parley.turns_many IS 'Has a user so many turns, or more, that run or are queued?';
+
 CREATE OR REPLACE FUNCTION parley.turn_begin(p_user text, p_conversation uuid, p_new uuid, p_create boolean,
     p_message uuid, p_content text, p_zone text, p_yes boolean, p_on_busy text, p_key text, p_hash text, p_again boolean,
     p_holds text[], p_history_messages int, p_history_tokens int, p_deadline_ms int,
     p_max_turns int, p_max_queued int, p_per_minute int, p_per_day bigint, p_call_tokens bigint, p_trace text)
 RETURNS SETOF parley.turn_row
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
 	v_id uuid := p_conversation;
@@ -216,10 +229,7 @@ BEGIN
 		END IF;
 	END IF;
 
-	-- One count for each of the two small indexes.
-	IF p_max_turns > 0 AND p_max_turns <=
-	    (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
-	    + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued') THEN
+	IF p_max_turns > 0 AND parley.turns_many(p_user, p_max_turns) THEN
 		v_row.outcome := 'rate_limited';
 		RETURN NEXT v_row;
 		RETURN;
@@ -473,10 +483,7 @@ BEGIN
 	    -- It was cancelled in the queue, and those before it are not through.
 	    WHEN EXISTS (SELECT FROM parley.turns t WHERE t.user_id = p_user AND t.conversation_id = p_conversation
 	                  AND t.state IN ('running', 'approval_required')) THEN 'not_retryable'
-	    WHEN p_max_turns > 0 AND p_max_turns <=
-	        (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'running')
-	        + (SELECT count(*) FROM parley.turns t WHERE t.user_id = p_user AND t.state = 'queued')
-	    THEN 'rate_limited' END;
+	    WHEN p_max_turns > 0 AND parley.turns_many(p_user, p_max_turns) THEN 'rate_limited' END;
 	IF v_row.outcome IS NOT NULL THEN
 		PERFORM parley.usage_settle(v_cancelled);
 		RETURN NEXT v_row;

@@ -135,56 +135,61 @@ CREATE FUNCTION parley.pulse(p_lease_ms int, p_users text[], p_conversations uui
     p_fences bigint[], p_idxs int[], p_partials text[],
     p_watch_users text[], p_watch_conversations uuid[], p_watch_turns int[], p_watch_text boolean[], p_watch_seen text[])
 RETURNS TABLE (watched boolean, place int, say text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
+DECLARE
+	v record;
 BEGIN
-	IF cardinality(p_users) > 0 THEN
+	-- Turn by turn, each by its key.  As one join this is at the mercy of what the planner last knew: parley.live may have been
+	-- empty then and have thousands of rows now, and every row of one table was held against every row of the other.
+	FOR v IN SELECT * FROM unnest(p_users, p_conversations, p_turns, p_fences, p_idxs, p_partials)
+	                       u (user_id, conversation_id, turn, fence, idx, partial)
+	LOOP
 		-- Not one upsert: excluded.partial would need the right to read the text, and this role has none.
 		UPDATE parley.live l
-		   SET turn = p.turn, fence = p.fence, idx = p.idx, partial = p.partial,
-		       bytes = coalesce(octet_length(p.partial), 0),
+		   SET turn = v.turn, fence = v.fence, idx = v.idx, partial = v.partial,
+		       bytes = coalesce(octet_length(v.partial), 0),
 		       lease_until = clock_timestamp() + p_lease_ms * interval '1 millisecond'
-		  FROM unnest(p_users, p_conversations, p_turns, p_fences, p_idxs, p_partials)
-		           p (user_id, conversation_id, turn, fence, idx, partial)
-		  JOIN parley.turns t
-		    ON t.user_id = p.user_id AND t.conversation_id = p.conversation_id AND t.turn = p.turn
-		   AND t.fence = p.fence AND t.state = 'running'
-		 WHERE l.user_id = p.user_id AND l.conversation_id = p.conversation_id
+		  FROM parley.turns t
+		 WHERE t.user_id = v.user_id AND t.conversation_id = v.conversation_id AND t.turn = v.turn
+		   AND t.fence = v.fence AND t.state = 'running'
+		   AND l.user_id = v.user_id AND l.conversation_id = v.conversation_id
 		   -- The turn is read as it was before this waited for the lease: it may have been released or taken since.
-		   AND (l.turn <> p.turn OR l.fence <= p.fence);
-		INSERT INTO parley.live (user_id, conversation_id, turn, fence, lease_until, idx, partial, bytes)
-		SELECT p.user_id, p.conversation_id, p.turn, p.fence,
-		       clock_timestamp() + p_lease_ms * interval '1 millisecond',
-		       p.idx, p.partial, coalesce(octet_length(p.partial), 0)
-		  FROM unnest(p_users, p_conversations, p_turns, p_fences, p_idxs, p_partials)
-		           p (user_id, conversation_id, turn, fence, idx, partial)
-		  JOIN parley.turns t
-		    ON t.user_id = p.user_id AND t.conversation_id = p.conversation_id AND t.turn = p.turn
-		   AND t.fence = p.fence AND t.state = 'running'
-		 WHERE NOT EXISTS (SELECT FROM parley.live l
-		                    WHERE l.user_id = p.user_id AND l.conversation_id = p.conversation_id)
-		ON CONFLICT (user_id, conversation_id) DO NOTHING;
-		RETURN QUERY
-		SELECT false, p.place::int,
-		       CASE WHEN t.turn IS NULL OR t.cancel_requested_at IS NOT NULL AND t.fence = p.fence AND t.state = 'running'
-		            THEN 'cancelled' ELSE 'fenced' END
-		  FROM unnest(p_users, p_conversations, p_turns, p_fences)
-		           WITH ORDINALITY p (user_id, conversation_id, turn, fence, place)
-		  LEFT JOIN parley.turns t
-		    ON t.user_id = p.user_id AND t.conversation_id = p.conversation_id AND t.turn = p.turn
-		 WHERE t.turn IS NULL OR t.fence <> p.fence OR t.state <> 'running' OR t.cancel_requested_at IS NOT NULL;
-	END IF;
+		   AND (l.turn <> v.turn OR l.fence <= v.fence);
+		IF NOT FOUND THEN
+			INSERT INTO parley.live (user_id, conversation_id, turn, fence, lease_until, idx, partial, bytes)
+			SELECT v.user_id, v.conversation_id, v.turn, v.fence,
+			       clock_timestamp() + p_lease_ms * interval '1 millisecond',
+			       v.idx, v.partial, coalesce(octet_length(v.partial), 0)
+			  FROM parley.turns t
+			 WHERE t.user_id = v.user_id AND t.conversation_id = v.conversation_id AND t.turn = v.turn
+			   AND t.fence = v.fence AND t.state = 'running'
+			ON CONFLICT (user_id, conversation_id) DO NOTHING;
+		END IF;
+	END LOOP;
+	RETURN QUERY
+	SELECT false, p.place::int,
+	       CASE WHEN t.turn IS NULL OR t.cancel_requested_at IS NOT NULL AND t.fence = p.fence AND t.state = 'running'
+	            THEN 'cancelled' ELSE 'fenced' END
+	  FROM unnest(p_users, p_conversations, p_turns, p_fences)
+	           WITH ORDINALITY p (user_id, conversation_id, turn, fence, place)
+	  LEFT JOIN LATERAL (SELECT t.turn, t.fence, t.state, t.cancel_requested_at FROM parley.turns t
+	                      WHERE t.user_id = p.user_id AND t.conversation_id = p.conversation_id AND t.turn = p.turn
+	                      LIMIT 1) t ON true
+	 WHERE t.turn IS NULL OR t.fence <> p.fence OR t.state <> 'running' OR t.cancel_requested_at IS NOT NULL;
 
 	IF cardinality(p_watch_users) > 0 THEN
 		RETURN QUERY
 		SELECT true, w.place::int, d.digest
 		  FROM unnest(p_watch_users, p_watch_conversations, p_watch_turns, p_watch_text, p_watch_seen)
 		           WITH ORDINALITY w (user_id, conversation_id, turn, texts, seen, place)
-		  LEFT JOIN parley.turns t
-		    ON t.user_id = w.user_id AND t.conversation_id = w.conversation_id AND t.turn = w.turn
-		  LEFT JOIN parley.live l
-		    ON w.texts AND t.state = 'running' AND l.user_id = t.user_id AND l.conversation_id = t.conversation_id
-		   AND l.turn = t.turn AND l.fence = t.fence
+		  LEFT JOIN LATERAL (SELECT t.turn, t.state, t.run, t.fence, t.messages, t.open_calls FROM parley.turns t
+		                      WHERE t.user_id = w.user_id AND t.conversation_id = w.conversation_id AND t.turn = w.turn
+		                      LIMIT 1) t ON true
+		  LEFT JOIN LATERAL (SELECT l.bytes FROM parley.live l
+		                      WHERE w.texts AND t.state = 'running' AND l.user_id = w.user_id AND l.conversation_id = w.conversation_id
+		                        AND l.turn = t.turn AND l.fence = t.fence
+		                      LIMIT 1) l ON true
 		 CROSS JOIN LATERAL (SELECT CASE WHEN t.turn IS NULL THEN 'gone' ELSE parley.turn_digest(
 		           t.state, t.run, t.fence, t.messages, t.open_calls,
 		           CASE t.state WHEN 'queued' THEN (SELECT min(q.turn) FROM parley.turns q
@@ -200,7 +205,9 @@ COMMENT ON FUNCTION parley.pulse IS
 
 CREATE FUNCTION parley.turns_expired(p_lease_ms int, p_max int, p_orphans boolean)
 RETURNS TABLE (user_id text, conversation_id uuid, turn int, fence bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- Two sets that are read once each and held together, however few rows the planner believes in.
+SET enable_nestloop = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	v_now timestamptz := clock_timestamp();

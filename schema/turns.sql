@@ -8,6 +8,9 @@
 -- Locks are taken in the order conversation, tool call, turn, so that nobody waits in a circle.  Calls of a turn that
 -- waits for the user are touched by those only who hold the row of its conversation, and they may take the turn first.
 -- What concerns all conversations of the user comes after these; see budgets.sql.
+--
+-- enable_seqscan is off in what is called for every turn: a plan that was made while parley.live was empty would read all of
+-- it for each of ten thousand turns.
 SET LOCAL ROLE parley_owner;
 
 -- Earlier releases had these with other arguments or results.
@@ -67,7 +70,7 @@ CREATE OR REPLACE FUNCTION parley.turn_step(p_user text, p_conversation uuid, p_
     p_idx int, p_id uuid, p_content text, p_raw json, p_source text, p_model text,
     p_input_tokens bigint, p_output_tokens bigint, p_calls json, p_estimated boolean, p_per_day bigint,
     p_next_tokens bigint, OUT created_at text, OUT budget_ms bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
@@ -143,7 +146,7 @@ CREATE OR REPLACE FUNCTION parley.turn_end(p_user text, p_conversation uuid, p_t
     p_model text, p_input_tokens bigint, p_output_tokens bigint, p_timings json,
     p_take boolean, p_deadline_ms int, p_estimated boolean)
 RETURNS TABLE (ended_at text, next_turn int, next_run int, next_fence bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	v_user text := set_config('parley.user_id', p_user, true);
