@@ -21,9 +21,9 @@ use Cwd ();
 use File::Basename ();
 use File::Copy ();
 use File::Path ();
-use IO::Socket::INET;
 use JSON::XS ();
 
+use parent 'Parley::Server';
 use Parley::Front;
 use Parley::Pool;
 use Parley::Process;
@@ -46,26 +46,20 @@ sub missing {
 
 sub hosted {
 	my ($class, $parts, %opt) = @_;
-	my $self = bless { owner_pid => $$, scheme => 'http', parts => $parts, dir => Parley::Process::tempdir(), %opt }, $class;
+	my $self = $class->_made(parts => $parts, modules => ['fcgid'], %opt);
 
 	$self->_move_in;
-	return $self->_up('mpm_event', 'fcgid');
+	return $self->_begin;
 }
 
 sub own {
 	my ($class, $parts, %opt) = @_;
-	my $self = bless { owner_pid => $$, scheme => 'https', parts => $parts, dir => Parley::Process::tempdir(), own => 1, %opt }, $class;
-
-	return $self->_up(qw(proxy proxy_fcgi proxy_http ssl http2 socache_shmcb));
+	return $class->_made(parts => $parts, own => 1, modules => [qw(proxy proxy_fcgi proxy_http ssl http2 socache_shmcb)], %opt)->_begin;
 }
 
-sub dir { $_[0]{dir} }
 sub home { "$_[0]{dir}/home" }
 sub web { "$_[0]{dir}/home/public_html" }
-sub port { $_[0]{port} }
-sub url { "$_[0]{scheme}://127.0.0.1:$_[0]{port}" }
-sub pid { $_[0]{process}->pid }
-sub log_text { _read("$_[0]{dir}/error.log") }
+sub log_file { "$_[0]{dir}/error.log" }
 
 # The processes that mod_fcgid has started.
 sub workers {
@@ -88,26 +82,11 @@ sub as_customer {
 	return ($? >> 8, $said);
 }
 
-sub start {
+sub _process {
 	my ($self) = @_;
-	$self->{process} = Parley::Process->new(
+	return Parley::Process->new(
 		cmd => [_program(), '-d', $self->{dir}, '-f', "$self->{dir}/httpd.conf", '-DFOREGROUND'],
-		dir => $self->{dir}, log => "$self->{dir}/error.log", env => { map { $_ => undef } grep { /^PARLEY_/ } keys %ENV });
-	my $up = Parley::Process::wait_for {
-		$self->{process}->running or return 'ended';
-		defined IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) ? 'up' : '';
-	} 20;
-	return ($up // '') eq 'up';
-}
-
-sub stop { $_[0]{process}->stop($_[1] // 'TERM', 20) }
-
-sub DESTROY {
-	my ($self) = @_;
-	return if $$ != $self->{owner_pid};
-	local ($?, $!, $@);
-	$self->stop if $self->{process};
-	File::Path::remove_tree($self->{dir}) unless $ENV{PARLEY_KEEP};
+		dir => $self->{dir}, log => $self->log_file, env => { map { $_ => undef } grep { /^PARLEY_/ } keys %ENV });
 }
 
 sub _read {
@@ -117,7 +96,7 @@ sub _read {
 	return <$fh> // '';
 }
 
-sub _write {
+sub _put {
 	my ($path, $text, $mode) = @_;
 	open my $fh, '>', $path or die "$path: $!";
 	print $fh $text;
@@ -134,18 +113,10 @@ sub _shipped {
 	return $_;
 }
 
-sub _up {
-	my ($self, @modules) = @_;
-	my %seen;
-	my $load = join '', map { my ($n) = /^(.*)$/; "LoadModule ${n}_module " . _module($_) . "\n" } grep { !$seen{$_}++ } @MODULES, @modules;
-
-	# Another test may take the port between the look and the bind: look again.
-	for (1 .. 5) {
-		$self->{port} = Parley::Process::free_port();
-		_write("$self->{dir}/httpd.conf", $load . $self->_frame . ($self->{own} ? $self->_own_host : $self->_shared_host));
-		return $self if $self->start;
-	}
-	die 'apache2 did not start: ' . $self->log_text;
+sub _write {
+	my ($self) = @_;
+	my $load = join '', map { "LoadModule ${_}_module " . _module($_) . "\n" } @MODULES, @{$self->{modules}};
+	_put("$self->{dir}/httpd.conf", $load . $self->_frame . ($self->{own} ? $self->_own_host : $self->_shared_host));
 }
 
 sub _frame {
@@ -211,8 +182,8 @@ sub _move_in {
 	mkdir "$parley/share/parley";
 	File::Copy::copy("$ROOT/conf/instructions.txt", "$parley/share/parley/instructions.txt") or die $!;
 	system('cp', '-r', "$ROOT/schema", "$parley/share/parley/schema") == 0 or die 'cp';
-	_write("$web/.htaccess", _shipped('htaccess', $self->{htaccess}));
-	_write($_, _shipped('parley.fcgi'), 0755) for "$web/parley.fcgi", "$parley/parley";
+	_put("$web/.htaccess", _shipped('htaccess', $self->{htaccess}));
+	_put($_, _shipped('parley.fcgi'), 0755) for "$web/parley.fcgi", "$parley/parley";
 	$self->settings(%{$self->{env} // {}});
 	system('chmod', '-R', 'go+rX', $home) == 0 or die 'chmod';
 	chmod 0600, "$parley/parley.env";
@@ -227,7 +198,7 @@ sub _move_in {
 sub page {
 	my ($self, $more) = @_;
 	my $shipped = JSON::XS::decode_json(_read("$ROOT/web/config.json"));
-	_write($self->web . '/config.json', JSON::XS->new->canonical->encode({ %$shipped, %$more }));
+	_put($self->web . '/config.json', JSON::XS->new->canonical->encode({ %$shipped, %$more }));
 }
 
 # parley.env: the configuration of the pool but for what the starter says, and what is given.
@@ -241,7 +212,7 @@ sub settings {
 	delete $env{PARLEY_CONF};
 	$env{'PARLEY_' . uc s/[.-]/_/gr} = $conf{$_} for keys %conf;
 	%env = (%env, PARLEY_LOG_FILE => $pool->log_file, PARLEY_LOG_LEVEL => 'info', %more);
-	_write($self->home . '/parley/parley.env', "# of a test\n\n" . join('', map { "$_=$env{$_}\n" } sort grep { defined $env{$_} } keys %env), 0600);
+	_put($self->home . '/parley/parley.env', "# of a test\n\n" . join('', map { "$_=$env{$_}\n" } sort grep { defined $env{$_} } keys %env), 0600);
 }
 
 1;

@@ -15,15 +15,24 @@ use Parley::Process;
 
 sub new {
 	my ($class, %opt) = @_;
-	my $self = bless { owner_pid => $$, %opt, dir => Parley::Process::tempdir() }, $class;
+	return $class->_made(%opt)->_begin;
+}
 
+# What it needs in its directory may be put there between these two.
+sub _made {
+	my ($class, %opt) = @_;
+	return bless { owner_pid => $$, %opt, dir => Parley::Process::tempdir() }, $class;
+}
+
+sub _begin {
+	my ($self) = @_;
 	# Another test may take the port between the look and the bind: look again.
 	for (1 .. 5) {
 		$self->{$_} = Parley::Process::free_port() for qw(port http_port);
 		$self->_write;
 		return $self if $self->start;
 	}
-	die "$class did not start: " . $self->log_text;
+	die ref($self) . ' did not start: ' . $self->log_text;
 }
 
 sub dir { $_[0]{dir} }
@@ -42,7 +51,7 @@ sub start {
 	return ($up // '') eq 'up';
 }
 
-sub stop { $_[0]{process}->stop('TERM', 15) }
+sub stop { $_[0]{process}->stop($_[1] // 'TERM', 20) }
 
 sub log_text {
 	my ($self) = @_;
