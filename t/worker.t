@@ -126,6 +126,14 @@ my $program = Parley::Pool::program('parley.fcgi');
 my $said = `$program </dev/null 2>&1`;
 is $? >> 8, 2, 'without a listening socket it does not start';
 like $said, qr/spawn-fcgi.*--listen/s, '... and says how it would';
+for (['nowhere', qr/unix:/], ['unix:relative.sock', qr{begins with /}], ['tcp:127.0.0.1', qr/host:port/], ['tcp:127.0.0.1:70000', qr/host:port/]) {
+	my ($where, $why) = @$_;
+	$said = `'@{[Parley::Pool::program('parley.fcgi')]}' --listen '$where' 2>&1`;
+	is $? >> 8, 2, "--listen $where is a mistake";
+	like $said, $why, '... that is named';
+}
+$said = `'@{[Parley::Pool::program('parley.fcgi')]}' --listen unix:/nowhere/parley.sock 2>&1`;
+is $? >> 8, 1, 'a socket that cannot be had is a failure';
 is $t->pool->sickness, '', 'nothing crashed';
 
 done_testing;

@@ -32,6 +32,7 @@ listener_open(const char *where, struct buf *why)
 	if (strncmp(where, "tcp:", 4) == 0)
 		return tcp_open(where + 4, why);
 	buf_printf(why, "%s: neither unix:/path nor tcp:host:port", where);
+	errno = EINVAL;
 	return -1;
 }
 
@@ -70,6 +71,7 @@ unix_open(const char *path, struct buf *why)
 	if (path[0] != '/' || strlen(path) >= sizeof sa.sun_path) {
 		buf_printf(why, "%s: a socket's path begins with / and has at most %zu bytes",
 		    path, sizeof sa.sun_path - 1);
+		errno = EINVAL;
 		return -1;
 	}
 	memcpy(sa.sun_path, path, strlen(path) + 1);
@@ -132,6 +134,7 @@ tcp_open(const char *where, struct buf *why)
 
 	if (tcp_split(where, host, sizeof host, &port) < 0) {
 		buf_printf(why, "%s: not host:port", where);
+		errno = EINVAL;
 		return -1;
 	}
 	if ((rc = getaddrinfo(host, port, &hints, &found)) != 0) {

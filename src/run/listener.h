@@ -12,7 +12,7 @@
 
 struct buf;
 
-/* The descriptor, or -1 and a sentence in why. */
+/* The descriptor, or -1 and a sentence in why; errno is EINVAL where that is no such address. */
 int	 listener_open(const char *where, struct buf *why);
 void	 listener_remove(const char *where, int fd);	/* closes; the path goes if it is still that socket's */
 bool	 listener_is(int fd);		/* is it a listening socket? */

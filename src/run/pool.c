@@ -71,10 +71,11 @@ pool_run(const char *where, int workers, int (*work)(void *), void *arg)
 	int		 sig, status;
 
 	if (p == NULL || (p->fd = listener_open(where, &why)) == -1) {
+		status = errno == EINVAL ? 2 : 1;
 		fprintf(stderr, "parley.fcgi: %s\n", p != NULL ? buf_text(&why) : "out of memory");
 		buf_free(&why);
 		free(p);
-		return 1;
+		return status;
 	}
 	p->n = p->slot = workers;
 	p->work = work;

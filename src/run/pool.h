@@ -20,7 +20,7 @@
 
 #define POOL_WORKERS_MAX	256
 
-/* work(arg) runs in each child, with the signals as they were. Returns the exit status. */
+/* work(arg) runs in each child, with the signals as they were. Returns the exit status; 2: where is no address. */
 int	 pool_run(const char *where, int workers, int (*work)(void *), void *arg);
 
 #endif
