@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "base/conf.h"
@@ -19,7 +20,7 @@
 /* Somebody in the queue; on the stack of his fiber. */
 struct waiter {
 	struct fiber	*fiber;
-	enum pg_use	 use;
+	struct permit	 permit;
 	bool		 granted;
 	struct waiter	*next, **link;
 };
@@ -44,10 +45,11 @@ static unsigned	 era;
 static void	 idle_drop(void);
 static struct pool *pool_of(enum pg_use);
 static int	 pool_size(enum pg_use);
-static bool	 permit_is_free(const struct pool *, enum pg_use);
-static void	 permit_count(struct pool *, enum pg_use, int);
-static int	 permit_take(struct job *, enum pg_use, int64_t until);
-static void	 permit_give(enum pg_use);
+static struct permit permit_of(const struct job *, enum pg_use);
+static bool	 permit_is_free(const struct pool *, const struct permit *);
+static void	 permit_count(struct pool *, const struct permit *, int);
+static int	 permit_take(struct job *, const struct permit *, int64_t until);
+static void	 permit_give(struct permit);
 static struct pg_conn *idle_take(struct pool *);
 static bool	 conn_is_quiet(const struct pg_conn *);
 static int64_t	 connect_until(struct job *, const struct pool *, int64_t since, int64_t until);
@@ -65,18 +67,19 @@ struct pg_conn *
 pgpool_take(struct job *job, enum pg_use use)
 {
 	struct pool	*p = pool_of(use);
+	struct permit	 permit = permit_of(job, use);
 	int64_t		 since = now_us(), until = deadline_ms(job->conf->database_wait);
 	struct pg_conn	*c;
 
-	while (permit_take(job, use, until) == 0) {
+	while (permit_take(job, &permit, until) == 0) {
 		if ((c = idle_take(p)) != NULL || (c = conn_open(job, p, since, connect_until(job, p, since, until))) != NULL) {
-			c->use = use;
+			c->permit = permit;
 			return c;
 		}
 		/* Refused; but those that were granted to us serve as well, a little later. */
 		p->granted = p->live + p->opening;
 		p->granted_until = deadline_ms(GRANTED_MS);
-		permit_give(use);
+		permit_give(permit);
 		/* If it has none for us either, a caller should hear of it soon. */
 		if (p->live == 0)
 			until = deadline_first(until, since + 1000 * (job->conf->database_connect_timeout + REFUSED_PATIENCE_MS));
@@ -91,8 +94,7 @@ pgpool_take(struct job *job, enum pg_use use)
 void
 pgpool_give(struct pg_conn *c)
 {
-	struct pool	*p = pool_of(c->use);
-	enum pg_use	 use = c->use;
+	struct pool	*p = pool_of(c->permit.use);
 
 	if (c->era != era) {
 		pgpool_drop(c);
@@ -100,27 +102,27 @@ pgpool_give(struct pg_conn *c)
 	}
 	c->next = p->idle;
 	p->idle = c;
-	permit_give(use);
+	permit_give(c->permit);
 }
 
 void
 pgpool_drop(struct pg_conn *c)
 {
-	enum pg_use	 use = c->use;
+	struct permit	 permit = c->permit;
 
-	conn_free(pool_of(use), c);
-	permit_give(use);
+	conn_free(pool_of(permit.use), c);
+	permit_give(permit);
 }
 
 void
 pgpool_cancel(struct pg_conn *c)
 {
-	enum pg_use	 use = c->use;
+	struct permit	 permit = c->permit;
 
-	pool_of(use)->live--;
+	pool_of(permit.use)->live--;
 	pgcancel_send(c->pg);
 	free(c);
-	permit_give(use);
+	permit_give(permit);
 }
 
 void
@@ -166,12 +168,24 @@ pool_size(enum pg_use use)
 
 /* -- permits -- */
 
-static bool
-permit_is_free(const struct pool *p, enum pg_use use)
+static struct permit
+permit_of(const struct job *job, enum pg_use use)
 {
-	int	 size = pool_size(use);
+	struct permit	 permit = { .use = use };
 
-	if (use == PG_TOOL && p->tools >= (size > 1 ? size / 2 : 1))
+	_Static_assert(sizeof permit.user == sizeof job->user_hash, "a user is called as in the log");
+	memcpy(permit.user, job->user_hash, sizeof permit.user);
+	return permit;
+}
+
+static bool
+permit_is_free(const struct pool *p, const struct permit *permit)
+{
+	int	 size = pool_size(permit->use), tools = size > 1 ? size / 2 : 1;
+
+	if (permit->use == PG_TOOL && p->tools >= tools)
+		return false;
+	if (pgshare_is_used(permit, permit->use == PG_TOOL ? tools : size))
 		return false;
 	/* None granted: somebody must try. */
 	if (now_us() < p->granted_until && p->granted > 0 && p->granted < size)
@@ -180,21 +194,22 @@ permit_is_free(const struct pool *p, enum pg_use use)
 }
 
 static void
-permit_count(struct pool *p, enum pg_use use, int n)
+permit_count(struct pool *p, const struct permit *permit, int n)
 {
 	p->held += n;
-	if (use == PG_TOOL)
+	if (permit->use == PG_TOOL)
 		p->tools += n;
+	pgshare_count(permit, n);
 }
 
 static int
-permit_take(struct job *job, enum pg_use use, int64_t until)
+permit_take(struct job *job, const struct permit *permit, int64_t until)
 {
-	struct pool	*p = pool_of(use);
-	struct waiter	 w = { .fiber = fiber_self(), .use = use };
+	struct pool	*p = pool_of(permit->use);
+	struct waiter	 w = { .fiber = fiber_self(), .permit = *permit };
 
-	if (permit_is_free(p, use)) {
-		permit_count(p, use, 1);
+	if (permit_is_free(p, permit)) {
+		permit_count(p, permit, 1);
 		return 0;
 	}
 	w.link = p->last;
@@ -216,14 +231,14 @@ permit_take(struct job *job, enum pg_use use, int64_t until)
 
 /* Hands the permit to the first who may have it. */
 static void
-permit_give(enum pg_use use)
+permit_give(struct permit permit)
 {
-	struct pool	*p = pool_of(use);
+	struct pool	*p = pool_of(permit.use);
 	struct waiter	*w;
 
-	permit_count(p, use, -1);
+	permit_count(p, &permit, -1);
 	for (w = p->first; w != NULL; w = w->next)
-		if (permit_is_free(p, w->use))
+		if (permit_is_free(p, &w->permit))
 			break;
 	if (w == NULL)
 		return;
@@ -232,7 +247,7 @@ permit_give(enum pg_use use)
 		w->next->link = w->link;
 	else
 		p->last = w->link;
-	permit_count(p, w->use, 1);
+	permit_count(p, &w->permit, 1);
 	w->granted = true;
 	fiber_wake(w->fiber);
 }

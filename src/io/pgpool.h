@@ -3,7 +3,8 @@
  *
  * A statement takes a permit first and then an idle connection, or opens one.  There are
  * database.connections permits; they are handed on in the order of asking, directly, so nobody who comes later can
- * take one away.  At most half of them (at least one) are for tools.  The pulse has a pool of one.
+ * take one away.  At most half of them (at least one) are for tools, and of each kind at most half are one user's
+ * (pgshare.h).  The pulse has a pool of one.
  *
  * An idle connection that has something to say is one that the server has closed or is about to: it is dropped and another
  * opened, so a restart of PostgreSQL between two turns is noticed by nobody.  After a failed attempt there
@@ -21,10 +22,11 @@
 
 #include "io/pg.h"
 #include "io/pgknown.h"
+#include "io/pgshare.h"
 
 struct pg_conn {
 	PGconn		*pg;
-	enum pg_use	 use;
+	struct permit	 permit;
 	unsigned	 era;		/* older than the pool's: not trusted any more */
 	struct pgknown	 known;
 	bool		 named;		/* its present statement was said by its name */

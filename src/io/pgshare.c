@@ -1,0 +1,54 @@
+#include "io/pgshare.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+
+struct share {
+	struct permit	 of;
+	int		 n;
+};
+
+/* Those that are in use, in no order: no more than there are connections. */
+static struct share	*shares;
+static int		 nshares, room;
+
+static struct share *share_find(const struct permit *);
+
+void
+pgshare_count(const struct permit *p, int n)
+{
+	struct share	*s;
+
+	if (p->user[0] == '\0')
+		return;
+	if ((s = share_find(p)) == NULL) {
+		if (nshares == room) {
+			room = room > 0 ? 2 * room : 8;
+			if ((shares = realloc(shares, (size_t)room * sizeof *shares)) == NULL)
+				arena_exhausted();
+		}
+		s = &shares[nshares++];
+		*s = (struct share){ .of = *p };
+	}
+	if ((s->n += n) == 0)
+		*s = shares[--nshares];
+}
+
+bool
+pgshare_is_used(const struct permit *p, int size)
+{
+	const struct share	*s = share_find(p);
+
+	return s != NULL && s->n >= (size > 1 ? size / 2 : 1);
+}
+
+static struct share *
+share_find(const struct permit *p)
+{
+	for (int i = 0; i < nshares; i++)
+		if (shares[i].of.use == p->use && strcmp(shares[i].of.user, p->user) == 0)
+			return &shares[i];
+	return NULL;
+}
