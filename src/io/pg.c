@@ -35,7 +35,8 @@ static int	 events_wait(struct job *, PGconn *, uint32_t, int64_t);
 static int	 conn_lost(struct job *);
 static int	 rows_hold(struct job *, struct pg_rows *, PGresult *);
 static int	 rows_error(struct job *, struct pg_rows *);
-static bool	 sqlstate_passes(const char *);
+static bool	 sqlstate_is_outage(const char *);
+static bool	 sqlstate_is_wait(const char *);
 static bool	 sqlstate_is_unknown(const char *);
 static bool	 server_is_leaving(const struct pg_rows *);
 static bool	 conn_is_clean(const struct pg_conn *, const struct pg_rows *);
@@ -365,22 +366,26 @@ rows_error(struct job *job, struct pg_rows *rows)
 	rows->unknown = sqlstate_is_unknown(state);
 	job_detail(job, "SQLSTATE %s%s%s", state, constraint != NULL ? " " : "",
 	    constraint != NULL ? constraint : "");
-	return job_fail(job, sqlstate_passes(state) ? FAIL_DATABASE_UNAVAILABLE : FAIL_INTERNAL_ERROR,
-	    NULL);
+	return job_fail(job, sqlstate_is_outage(state) || sqlstate_is_wait(state) ? FAIL_DATABASE_UNAVAILABLE :
+	    FAIL_INTERNAL_ERROR, NULL);
 }
 
 /*
  * Connections (08), resources (53), shutdowns and crashes (57P), and a server that has become
  * read-only after a failover (25006): another connection, perhaps to another server, will do.
- * A wait for a lock that took too long (57014 by statement_timeout, 55P03), or that was in a circle (40P01): so will a
- * later moment.
  */
 static bool
-sqlstate_passes(const char *s)
+sqlstate_is_outage(const char *s)
 {
 	return strncmp(s, "08", 2) == 0 || strncmp(s, "53", 2) == 0 ||
-	    strncmp(s, "57P", 3) == 0 || strcmp(s, "25006") == 0 ||
-	    strcmp(s, "57014") == 0 || strcmp(s, "55P03") == 0 || strcmp(s, "40P01") == 0;
+	    strncmp(s, "57P", 3) == 0 || strcmp(s, "25006") == 0;
+}
+
+/* For a lock: too long (57014 by statement_timeout, 55P03), or in a circle (40P01).  A later moment will do. */
+static bool
+sqlstate_is_wait(const char *s)
+{
+	return strcmp(s, "57014") == 0 || strcmp(s, "55P03") == 0 || strcmp(s, "40P01") == 0;
 }
 
 /* Other errors roll the statement back; these can also come just after its commit. */
@@ -402,7 +407,7 @@ conn_is_clean(const struct pg_conn *c, const struct pg_rows *rows)
 {
 	/* What it was told may not be what it should have been. */
 	return PQstatus(c->pg) == CONNECTION_OK && PQtransactionStatus(c->pg) == PQTRANS_IDLE &&
-	    !sqlstate_passes(rows->sqlstate) && !c->known.stale;
+	    !sqlstate_is_outage(rows->sqlstate) && !c->known.stale;
 }
 
 static void
