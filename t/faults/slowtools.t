@@ -41,15 +41,17 @@ is $pg->one('SELECT max(attempts) FROM parley.turns'), 1, 'no lease was lost';
 figure sprintf '%d turns beside slow tools: the slowest took %.2f s', scalar @plain, $max;
 
 subtest 'every connection is taken' => sub {
-	my $id = $o->say(user => 'frank', text => 'hello');
-	is scalar($o->finish(5)), 0, 'a conversation';
-	# Each beginning waits for the lock of the conversation, and holds its connection.
+	# Half of them is all that one user can take.
+	my @two = map { $o->say(user => $_, text => 'hello') } qw(frank fred);
+	is scalar($o->finish(5)), 0, 'two conversations';
+	# Each beginning waits for the lock of its conversation, and holds its connection.
 	my $db = $pg->dbh;
 	$db->begin_work;
-	$db->do('SELECT FROM parley.conversations WHERE id = ? FOR UPDATE', undef, $id->{conversation_id});
-	my @wait = map { $o->say(user => 'frank', text => "I wait $_", conversation_id => $id->{conversation_id},
-	    key => "wait-$_") } 1 .. 8;
-	$o->run(sub { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'}) >= 3 }, 5);
+	$db->do('SELECT FROM parley.conversations WHERE id = ANY (?) FOR UPDATE', undef, [map { $_->{conversation_id} } @two]);
+	my @wait = map { my $n = $_; map { $o->say(user => $_->{user}, text => "I wait $n", conversation_id => $_->{conversation_id},
+	    key => "wait-$n") } @two } 1 .. 4;
+	ok $o->run(sub { $pg->one(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'}) >= 6 }, 5),
+	    'they have all connections';
 	my $since = time;
 	my $c = $t->begin_chat('grace', 'is there room?');
 	$o->run(sub { IO::Select->new($c->sock)->can_read(0) }, 10);
