@@ -15,6 +15,7 @@ sub flight {
 	my @runs = $b->quick ? map { [100, 500, 2, $_] } '', 'stream', 'secure'
 	    : ([1000, 2000, 3, ''], [1000, 2000, 3, 'stream'], [10_000, 10_000, 2, ''], [10_000, 10_000, 2, 'secure']);
 
+	$b->settle;
 	for (@runs) {
 		my ($want, $delay, $waves, $how) = @$_;
 		if ($how eq 'secure' && Parley::Tls::missing()) {
