@@ -15,6 +15,7 @@ static struct share	*shares;
 static int		 nshares, room;
 
 static struct share *share_find(const struct permit *);
+static struct share *share_new(const struct permit *);
 
 void
 pgshare_count(const struct permit *p, int n)
@@ -23,15 +24,8 @@ pgshare_count(const struct permit *p, int n)
 
 	if (p->user[0] == '\0')
 		return;
-	if ((s = share_find(p)) == NULL) {
-		if (nshares == room) {
-			room = room > 0 ? 2 * room : 8;
-			if ((shares = realloc(shares, (size_t)room * sizeof *shares)) == NULL)
-				arena_exhausted();
-		}
-		s = &shares[nshares++];
-		*s = (struct share){ .of = *p };
-	}
+	if ((s = share_find(p)) == NULL)
+		s = share_new(p);
 	if ((s->n += n) == 0)
 		*s = shares[--nshares];
 }
@@ -51,4 +45,20 @@ share_find(const struct permit *p)
 		if (shares[i].of.use == p->use && strcmp(shares[i].of.user, p->user) == 0)
 			return &shares[i];
 	return NULL;
+}
+
+static struct share *
+share_new(const struct permit *p)
+{
+	if (nshares == room) {
+		int		 more = room > 0 ? 2 * room : 8;
+		struct share	*grown = realloc(shares, (size_t)more * sizeof *grown);
+
+		if (grown == NULL)
+			arena_exhausted();
+		shares = grown;
+		room = more;
+	}
+	shares[nshares] = (struct share){ .of = *p };
+	return &shares[nshares++];
 }
